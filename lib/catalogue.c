@@ -1,0 +1,99 @@
+/* The catalogue and the sealed memory it travels in. */
+#include "catalogue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
+
+int
+sealed_create(const char *name)
+{
+	return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+}
+
+int
+sealed_finish(int fd)
+{
+	return fcntl(fd, F_ADD_SEALS, SEALS);
+}
+
+bool
+sealed_is(int fd, size_t size, size_t *actual)
+{
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals == -1 || (seals & SEALS) != SEALS || fstat(fd, &st) == -1 || st.st_size < 0)
+		return false;
+	if (actual != NULL)
+		*actual = (size_t)st.st_size;
+	return size == SIZE_MAX || (size_t)st.st_size == size;
+}
+
+static bool
+uid_sound(const char *uid, size_t length)
+{
+	if (length == 0 || length > UID_MAX)
+		return false;
+	unsigned char bad = 0;
+	for (size_t i = 0; i < length; i++)
+		bad |= (unsigned char)uid[i] < 0x21 || (unsigned char)uid[i] > 0x7e;
+	return bad == 0;
+}
+
+static bool
+rows_sound(const struct catalogue *c)
+{
+	uint64_t octets = 0;
+
+	for (uint32_t i = 0; i < c->header->count; i++) {
+		const struct catalogue_row *r = &c->rows[i];
+		if (r->uid > c->header->uids_length || r->uid_length > c->header->uids_length - r->uid ||
+		    !uid_sound(c->uids + r->uid, r->uid_length))
+			return false;
+		if (__builtin_add_overflow(octets, r->octets, &octets) || r->offset > INT64_MAX ||
+		    r->length > INT64_MAX - r->offset)
+			return false;
+	}
+	return octets == c->header->octets;
+}
+
+int
+catalogue_map(struct catalogue *c, int fd)
+{
+	size_t size;
+
+	*c = (struct catalogue){ 0 };
+	if (!sealed_is(fd, SIZE_MAX, &size) || size < sizeof(struct catalogue_header)) {
+		errno = EPROTO;
+		return -1;
+	}
+	void *at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
+		return -1;
+	const struct catalogue_header *h = at;
+	*c = (struct catalogue){ .header = h, .mapped = size };
+	size_t rows = (size_t)h->count * sizeof(struct catalogue_row);
+	if (h->magic == CATALOGUE_MAGIC && h->count <= MESSAGES_MAX && size - sizeof *h >= rows &&
+	    h->uids_length == size - sizeof *h - rows) {
+		c->rows = (const struct catalogue_row *)(h + 1);
+		c->uids = (const char *)(c->rows + h->count);
+		if (rows_sound(c))
+			return 0;
+	}
+	catalogue_unmap(c);
+	errno = EPROTO;
+	return -1;
+}
+
+void
+catalogue_unmap(struct catalogue *c)
+{
+	if (c->mapped > 0)
+		munmap((void *)(uintptr_t)c->header, c->mapped);
+	*c = (struct catalogue){ 0 };
+}

@@ -1,0 +1,471 @@
+/* The configuration: a table of keys, and one function a type of value. */
+#include "conf.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "system.h"
+
+enum type { TYPE_STRING, TYPE_PATH, TYPE_NUMBER, TYPE_CHOICE, TYPE_SET, TYPE_PATHS, TYPE_NETWORKS };
+
+struct word {
+	const char *word;
+	int value;
+};
+
+struct key {
+	const char *section, *name;
+	enum type type;
+	size_t offset;
+	const char *preset;		/* the default, as it would be written */
+	const struct word *words;	/* TYPE_CHOICE and TYPE_SET; the one without a word ends them */
+	uint64_t min, max;		/* TYPE_NUMBER; TYPE_SET: how many words at the least */
+	const char *accepted;		/* for errors and the manual */
+};
+
+static const struct word log_words[] = { { "syslog", LOG_TO_SYSLOG }, { "stderr", LOG_TO_STDERR }, { NULL, 0 } };
+static const struct word level_words[] = { { "error", LOG_ERR }, { "warning", LOG_WARNING }, { "info", LOG_INFO },
+	{ "debug", LOG_DEBUG }, { NULL, 0 } };
+static const struct word sandbox_words[] = { { "required", SANDBOX_REQUIRED }, { "best-effort", SANDBOX_BEST_EFFORT },
+	{ "off", SANDBOX_OFF }, { NULL, 0 } };
+static const struct word cleartext_words[] = { { "loopback", CLEARTEXT_LOOPBACK }, { "never", CLEARTEXT_NEVER },
+	{ "always", CLEARTEXT_ALWAYS }, { NULL, 0 } };
+static const struct word bool_words[] = { { "yes", 1 }, { "no", 0 }, { "on", 1 }, { "off", 0 }, { NULL, 0 } };
+static const struct word tls_words[] = { { "1.2", 12 }, { "1.3", 13 }, { NULL, 0 } };
+static const struct word store_words[] = { { "db", STORE_DB }, { "pam", STORE_PAM }, { NULL, 0 } };
+static const struct word kind_words[] = { { "auto", STORE_AUTO }, { "mbox", STORE_MBOX }, { "maildir", STORE_MAILDIR },
+	{ NULL, 0 } };
+static const struct word lock_words[] = { { "fcntl", LOCK_FCNTL }, { "dotlock", LOCK_DOTLOCK }, { "flock", LOCK_FLOCK },
+	{ NULL, 0 } };
+static const struct word copy_words[] = { { "as-client-says", COPY_AS_CLIENT_SAYS }, { "keep", COPY_KEEP },
+	{ "mark-read", COPY_MARK_READ }, { "archive", COPY_ARCHIVE }, { "delete", COPY_DELETE }, { NULL, 0 } };
+static const struct word mechanism_words[] = {
+	{ "SCRAM-SHA-256-PLUS", MECHANISM_SCRAM_SHA_256_PLUS }, { "SCRAM-SHA-256", MECHANISM_SCRAM_SHA_256 },
+	{ "EXTERNAL", MECHANISM_EXTERNAL }, { "CRAM-MD5", MECHANISM_CRAM_MD5 }, { "PLAIN", MECHANISM_PLAIN },
+	{ "LOGIN", MECHANISM_LOGIN }, { "USER", MECHANISM_USER }, { "APOP", MECHANISM_APOP }, { NULL, 0 } };
+
+#define AT(field) offsetof(struct conf, field)
+#define STRING(s, n, field, preset, accepted) { s, n, TYPE_STRING, AT(field), preset, NULL, 0, 0, accepted }
+#define PATH(s, n, field, preset, accepted) { s, n, TYPE_PATH, AT(field), preset, NULL, 0, 0, accepted }
+#define NUMBER(s, n, field, preset, min, max, accepted) { s, n, TYPE_NUMBER, AT(field), preset, NULL, min, max, accepted }
+#define CHOICE(s, n, field, preset, words, accepted) { s, n, TYPE_CHOICE, AT(field), preset, words, 0, 0, accepted }
+#define SET(s, n, field, preset, words, least, accepted) { s, n, TYPE_SET, AT(field), preset, words, least, 0, accepted }
+
+static const struct key keys[] = {
+	PATH("postern", "run-dir", run_dir, "/run/postern", "an absolute path"),
+	PATH("postern", "state-dir", state_dir, "/var/lib/postern", "an absolute path"),
+	CHOICE("postern", "log", log, "syslog", log_words, "syslog, stderr"),
+	CHOICE("postern", "log-level", log_level, "info", level_words, "error, warning, info, debug"),
+	CHOICE("postern", "sandbox", sandbox, "required", sandbox_words, "required, best-effort, off"),
+
+	STRING("pop3d", "user", pop3d_user, "_postern", "the name of an account"),
+	CHOICE("pop3d", "cleartext-login", cleartext_login, "loopback", cleartext_words, "loopback, never, always"),
+	NUMBER("pop3d", "max-connections", max_connections, "1000", 1, 100000, "a number from 1 to 100000"),
+	NUMBER("pop3d", "max-per-address", max_per_address, "50", 1, 100000, "a number from 1 to 100000"),
+	NUMBER("pop3d", "login-timeout", login_timeout, "60", 1, 3600, "seconds, from 1 to 3600"),
+	NUMBER("pop3d", "idle-timeout", idle_timeout, "600", 1, 86400,
+	    "seconds, from 1 to 86400 (RFC 1939 wants at least 600)"),
+	NUMBER("pop3d", "prefork", prefork, "4", 0, 1000, "a number from 0 to 1000"),
+	{ "pop3d", "proxy-protocol-from", TYPE_NETWORKS, AT(proxy_protocol_from), "", NULL, 0, 0,
+	    "addresses and networks such as 192.0.2.1 2001:db8::/32" },
+
+	{ "tls", "certificate", TYPE_PATHS, AT(certificate), "", NULL, 0, 0, "absolute paths, as many as keys" },
+	{ "tls", "key", TYPE_PATHS, AT(key), "", NULL, 0, 0, "absolute paths, as many as certificates" },
+	CHOICE("tls", "minimum", tls_minimum, "1.2", tls_words, "1.2, 1.3"),
+	PATH("tls", "client-ca", client_ca, "", "an absolute path, or nothing"),
+
+	STRING("authd", "user", authd_user, "_postern-auth", "the name of an account"),
+	SET("authd", "stores", stores, "db pam", store_words, 1, "db, pam"),
+	PATH("authd", "db", db, "/etc/postern/users.db", "an absolute path"),
+	STRING("authd", "pam-service", pam_service, "postern", "the name of a file in /etc/pam.d"),
+	SET("authd", "mechanisms", mechanisms, "PLAIN LOGIN USER", mechanism_words, 1,
+	    "SCRAM-SHA-256-PLUS, SCRAM-SHA-256, EXTERNAL, CRAM-MD5, PLAIN, LOGIN, USER, APOP"),
+	NUMBER("authd", "cache-ttl", cache_ttl, "300", 0, 86400, "seconds, from 0 (nothing is remembered) to 86400"),
+	NUMBER("authd", "hashers", hashers, "0", 0, 64, "a number from 1 to 64, or 0 for the number of cores"),
+	CHOICE("authd", "throttle", throttle, "on", bool_words, "on, off"),
+	NUMBER("authd", "login-delay", login_delay, "0", 0, 86400, "seconds, from 0 (none) to 86400"),
+
+	CHOICE("spoold", "store", store, "auto", kind_words, "auto, mbox, maildir"),
+	STRING("spoold", "mbox", mbox, "/var/mail/%u", "an absolute path or one that starts with ~/; %u is the user's name"),
+	STRING("spoold", "maildir", maildir, "~/Maildir", "an absolute path or one that starts with ~/; %u is the user's name"),
+	SET("spoold", "mbox-locks", mbox_locks, "fcntl dotlock", lock_words, 1, "fcntl, dotlock, flock"),
+	NUMBER("spoold", "min-uid", min_uid, "1000", 1, UINT32_MAX - 1, "a number from 1 to 4294967294"),
+	STRING("spoold", "virtual-user", virtual_user, "", "the name of an account, or nothing"),
+	CHOICE("spoold", "takeover", takeover, "no", bool_words, "yes, no"),
+	CHOICE("spoold", "server-copy", server_copy, "as-client-says", copy_words,
+	    "as-client-says, keep, mark-read, archive, delete"),
+	STRING("spoold", "uidl-format", uidl_format, "postern", "postern, dovecot, courier, cyrus, qmail, popa3d, mailutils, or a format with %"),
+};
+#define KEYS (sizeof keys / sizeof keys[0])
+
+struct parse {
+	struct conf *conf;
+	FILE *file;
+	bool too_long;
+	bool seen[KEYS];
+	char last[128];		/* section and key of the last line: a repeated one continues a list */
+	char error[768];	/* the first one: "[section] key: ..." */
+};
+
+static void *
+field(struct conf *c, const struct key *k)
+{
+	return (char *)c + k->offset;
+}
+
+/* Each of these takes one value; NULL, or what is wrong with it. */
+
+static const char *
+set_string(struct conf *c, const struct key *k, const char *value)
+{
+	if (!string_copy(field(c, k), CONF_STRING, value))
+		return "too long";
+	return NULL;
+}
+
+static const char *
+set_path(struct conf *c, const struct key *k, const char *value)
+{
+	if (value[0] != '/' && !(value[0] == '\0' && k->preset[0] == '\0'))
+		return "not an absolute path";
+	return set_string(c, k, value);
+}
+
+static const char *
+set_number(struct conf *c, const struct key *k, const char *value)
+{
+	return number_parse(value, k->min, k->max, field(c, k));
+}
+
+static const struct word *
+word_find(const struct word *words, const char *word, size_t length)
+{
+	for (; words->word != NULL; words++)
+		if (strlen(words->word) == length && strncasecmp(words->word, word, length) == 0)
+			return words;
+	return NULL;
+}
+
+static const char *
+set_choice(struct conf *c, const struct key *k, const char *value)
+{
+	const struct word *w = word_find(k->words, value, strlen(value));
+
+	if (w == NULL)
+		return "not one of the accepted words";
+	*(int *)field(c, k) = w->value;
+	return NULL;
+}
+
+/* The next word of a list, blanks and commas between; NULL at the end. */
+static const char *
+word_next(const char **at, size_t *length)
+{
+	const char *word = *at + strspn(*at, " \t,");
+
+	*length = strcspn(word, " \t,");
+	*at = word + *length;
+	return *length > 0 ? word : NULL;
+}
+
+static const char *
+set_set(struct conf *c, const struct key *k, const char *value)
+{
+	struct conf_set *set = field(c, k);
+	const char *word;
+	size_t length;
+
+	set->count = 0;
+	while ((word = word_next(&value, &length)) != NULL) {
+		const struct word *w = word_find(k->words, word, length);
+		if (w == NULL)
+			return "has a word that is not accepted";
+		if (conf_has(set, (uint32_t)w->value))
+			return "has a word twice";
+		set->item[set->count++] = (uint32_t)w->value;
+	}
+	return set->count < k->min ? "is empty" : NULL;
+}
+
+static const char *
+set_paths(struct conf *c, const struct key *k, const char *value)
+{
+	struct conf_paths *paths = field(c, k);
+	const char *word;
+	size_t length;
+
+	while ((word = word_next(&value, &length)) != NULL) {
+		if (word[0] != '/')
+			return "not an absolute path";
+		if (length >= CONF_STRING)
+			return "too long";
+		if (paths->count == CONF_PAIRS)
+			return "too many (16 at most)";
+		memcpy(paths->path[paths->count], word, length);
+		paths->path[paths->count++][length] = '\0';
+	}
+	return NULL;
+}
+
+static const char *
+network_parse(struct conf_network *n, const char *word, size_t length)
+{
+	char text[64];
+	uint64_t bits;
+
+	if (length >= sizeof text)
+		return "has something that is not an address";
+	memcpy(text, word, length);
+	text[length] = '\0';
+	char *slash = strchr(text, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	n->family = strchr(text, ':') != NULL ? AF_INET6 : AF_INET;
+	unsigned max = n->family == AF_INET6 ? 128 : 32;
+	if (inet_pton(n->family, text, n->address) != 1)
+		return "has something that is not an address";
+	bits = max;
+	if (slash != NULL && number_parse(slash + 1, 0, max, &bits) != NULL)
+		return "has a network whose prefix length is wrong";
+	n->bits = (unsigned)bits;
+	return NULL;
+}
+
+static const char *
+set_networks(struct conf *c, const struct key *k, const char *value)
+{
+	struct conf_networks *n = field(c, k);
+	const char *word, *wrong;
+	size_t length;
+
+	while ((word = word_next(&value, &length)) != NULL) {
+		if (n->count == CONF_NETWORKS)
+			return "too many (32 at most)";
+		if ((wrong = network_parse(&n->network[n->count], word, length)) != NULL)
+			return wrong;
+		n->count++;
+	}
+	return NULL;
+}
+
+static const char *(*const setters[])(struct conf *, const struct key *, const char *) = {
+	[TYPE_STRING] = set_string, [TYPE_PATH] = set_path, [TYPE_NUMBER] = set_number, [TYPE_CHOICE] = set_choice,
+	[TYPE_SET] = set_set, [TYPE_PATHS] = set_paths, [TYPE_NETWORKS] = set_networks,
+};
+
+/* The keys of a section into `out`, for the error about one that is unknown. */
+static void
+list_keys(const char *section, char *out, size_t size)
+{
+	size_t used = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; i < KEYS; i++)
+		if (strcmp(keys[i].section, section) == 0 && used < size)
+			used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? ", " : "", keys[i].name);
+}
+
+static void
+error_unknown(struct parse *p, const char *section, const char *name)
+{
+	char list[512];
+
+	list_keys(section, list, sizeof list);
+	if (section[0] == '\0')
+		snprintf(p->error, sizeof p->error, "%.60s: stands before any [section]; accepted: "
+		    "[postern], [pop3d], [tls], [authd], [spoold]", name);
+	else if (list[0] == '\0')
+		snprintf(p->error, sizeof p->error, "[%.60s]: unknown section; accepted: "
+		    "[postern], [pop3d], [tls], [authd], [spoold]", section);
+	else
+		snprintf(p->error, sizeof p->error, "[%.60s] %.60s: unknown key; accepted: %s", section, name, list);
+}
+
+/* inih's handler: 1 for a good line, 0 for a bad one, whose number ini_parse_stream returns. */
+static int
+on_key(void *user, const char *section, const char *name, const char *value)
+{
+	struct parse *p = user;
+	size_t i;
+
+	if (p->error[0] != '\0')
+		return 1;	/* the first error is the one that is told */
+	for (i = 0; i < KEYS; i++)
+		if (strcmp(keys[i].section, section) == 0 && strcmp(keys[i].name, name) == 0)
+			break;
+	if (i == KEYS) {
+		error_unknown(p, section, name);
+		return 0;
+	}
+	const char *wrong = NULL;
+	if (p->seen[i] && keys[i].type != TYPE_PATHS && keys[i].type != TYPE_NETWORKS)
+		wrong = "given twice";
+	p->seen[i] = true;
+	if (wrong == NULL)
+		wrong = setters[keys[i].type](p->conf, &keys[i], value);
+	if (wrong == NULL)
+		return 1;
+	snprintf(p->error, sizeof p->error, "[%s] %s: \"%.200s\": %s; accepted: %s", section, name, value, wrong,
+	    keys[i].accepted);
+	return 0;
+}
+
+/* inih's reader. A line that does not fit its buffer would go on as the next one: an error instead. */
+static char *
+read_line(char *line, int size, void *stream)
+{
+	struct parse *p = stream;
+
+	if (p->too_long || fgets(line, size, p->file) == NULL)
+		return NULL;
+	size_t n = strlen(line);
+	if (n == (size_t)size - 1 && line[n - 1] != '\n') {
+		p->too_long = true;
+		return NULL;
+	}
+	return line;
+}
+
+static void
+conf_presets(struct conf *c)
+{
+	memset(c, 0, sizeof *c);
+	for (size_t i = 0; i < KEYS; i++)
+		setters[keys[i].type](c, &keys[i], keys[i].preset);
+}
+
+/* What one key alone cannot tell. NULL, or what is wrong. */
+static const char *
+conf_whole(const struct conf *c)
+{
+	if (c->certificate.count != c->key.count)
+		return "[tls] certificate and key: not as many of one as of the other; accepted: pairs";
+	if (conf_has(&c->mechanisms, MECHANISM_APOP) && !conf_has(&c->stores, STORE_DB))
+		return "[authd] mechanisms: APOP needs the store db; accepted: APOP with db among stores";
+	for (size_t i = 0; i < 2; i++) {
+		const char *path = i == 0 ? c->mbox : c->maildir;
+		if (path[0] != '/' && strncmp(path, "~/", 2) != 0)
+			return "[spoold] mbox and maildir: not a path; accepted: an absolute path or one that starts with ~/";
+	}
+	return NULL;
+}
+
+int
+conf_load(struct conf *c, const char *path, bool optional, char *error, size_t size)
+{
+	struct parse p = { .conf = c };
+
+	conf_presets(c);
+	string_copy(c->file, sizeof c->file, path);
+	p.file = fopen(path, "re");
+	if (p.file == NULL) {
+		if (optional && errno == ENOENT)
+			return 0;
+		snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
+		return -1;
+	}
+	int line = ini_parse_stream(read_line, &p, on_key, &p);
+	bool failed = ferror(p.file) != 0;
+	fclose(p.file);
+	const char *whole;
+	if (failed)
+		snprintf(error, size, "%s: cannot be read: %s", path, strerror(EIO));
+	else if (p.too_long)
+		snprintf(error, size, "%s: a line is too long; accepted: at most 198 characters (indent the next line to go on)", path);
+	else if (line != 0 && p.error[0] != '\0')
+		snprintf(error, size, "%s:%d: %s", path, line, p.error);
+	else if (line != 0)
+		snprintf(error, size, "%s:%d: not understood; accepted: [section], key = value, or # and a comment", path, line);
+	else if ((whole = conf_whole(c)) != NULL)
+		snprintf(error, size, "%s: %s", path, whole);
+	else
+		return 0;
+	return -1;
+}
+
+bool
+conf_has(const struct conf_set *set, uint32_t item)
+{
+	for (uint32_t i = 0; i < set->count; i++)
+		if (set->item[i] == item)
+			return true;
+	return false;
+}
+
+static bool
+bits_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
+{
+	unsigned whole = bits / 8, rest = bits % 8;
+
+	if (memcmp(a, b, whole) != 0)
+		return false;
+	return rest == 0 || ((a[whole] ^ b[whole]) & (0xff << (8 - rest)) & 0xff) == 0;
+}
+
+bool
+conf_in_networks(const struct conf_networks *n, const char *address)
+{
+	uint8_t a[16];
+	int family = strchr(address, ':') != NULL ? AF_INET6 : AF_INET;
+
+	if (inet_pton(family, address, a) != 1)
+		return false;
+	for (uint32_t i = 0; i < n->count; i++)
+		if (n->network[i].family == family && bits_equal(n->network[i].address, a, n->network[i].bits))
+			return true;
+	return false;
+}
+
+int
+conf_run_path(const struct conf *c, const char *name, char *path, size_t size)
+{
+	int n = snprintf(path, size, "%s/%s", c->run_dir, name);
+
+	if (n < 0 || (size_t)n >= size) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return 0;
+}
+
+/* A mechanism that shows the password, or makes it guessable, to whoever listens. */
+#define SHOWS_PASSWORD ((1u << MECHANISM_PLAIN) | (1u << MECHANISM_LOGIN) | (1u << MECHANISM_USER))
+
+uint32_t
+conf_mechanisms(const struct conf *c, bool tls, bool loopback)
+{
+	uint32_t offered = 0;
+
+	for (uint32_t i = 0; i < c->mechanisms.count; i++)
+		offered |= 1u << c->mechanisms.item[i];
+	if (!tls && c->cleartext_login != CLEARTEXT_ALWAYS && !(c->cleartext_login == CLEARTEXT_LOOPBACK && loopback))
+		offered &= ~SHOWS_PASSWORD;
+	return offered;
+}
+
+const char *
+mechanism_name(uint32_t mechanism)
+{
+	for (const struct word *w = mechanism_words; w->word != NULL; w++)
+		if ((uint32_t)w->value == mechanism)
+			return w->word;
+	return "?";
+}
+
+const char *
+store_name(uint32_t store)
+{
+	return store == STORE_DB ? "db" : store == STORE_PAM ? "pam" : "?";
+}
+
+void
+conf_print_keys(void)
+{
+	for (size_t i = 0; i < KEYS; i++)
+		printf("%s\t%s\t%s\t%s\n", keys[i].section, keys[i].name, keys[i].preset, keys[i].accepted);
+}

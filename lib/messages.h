@@ -1,0 +1,358 @@
+/*
+ * Every message of the suite. Read this page to know who may say what to whom.
+ *
+ * All talk is over Unix SOCK_SEQPACKET: one packet is one message, and descriptors ride along. A packet is
+ * a struct message_header, then exactly the body that the roster names; bodies have a fixed size, no pointers and no padding,
+ * and their strings end inside their array. message_receive() yields only a message of a known type, for this
+ * side, from that side, of exactly that size, with exactly that many descriptors, whose strings end.
+ * Anything else is EPROTO, and costs the sender its conversation (never the receiver more than that).
+ *
+ * The sides:
+ *   LISTENER  pop3d that accepts connections and hands them on        _postern
+ *   POP3D     pop3d that has one connection                           _postern
+ *   AUTHD     authd's parent: starts and supervises                   root
+ *   VERIFIER  authd's verifier: the only one that pop3d can reach      _postern-auth
+ *   HASHER    authd's hasher: Argon2id and crypt(3)                   _postern-auth
+ *   KEEPER    authd's keeper of the TLS private keys                  _postern-auth
+ *   PAM       authd's PAM process                                     root
+ *   SPOOLD    spoold's parent                                         root
+ *   WORKER    spoold's worker: one mailbox                            the mailbox owner
+ *   TOOL      authctl and spoolctl                                    root
+ */
+#ifndef POSTERN_MESSAGES_H
+#define POSTERN_MESSAGES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SESSION_ID_SIZE		17	/* 16 hex digits and the NUL */
+#define USER_SIZE		256	/* a user name of at most 255 octets and the NUL */
+#define PASSWORD_SIZE		1024
+#define ADDRESS_SIZE		48	/* a numeric IPv6 address, with the NUL */
+#define SASL_SIZE		9216	/* what 12,288 octets of base64 decode to (RFC 5034 section 4) */
+#define CHALLENGE_SIZE		2048
+#define TEXT_SIZE		160
+#define PATH_SIZE		1024
+
+#define MESSAGE_MAX_FDS		2	/* the most that any message carries */
+
+enum side {
+	SIDE_LISTENER, SIDE_POP3D, SIDE_AUTHD, SIDE_VERIFIER, SIDE_HASHER, SIDE_KEEPER, SIDE_PAM, SIDE_SPOOLD,
+	SIDE_WORKER, SIDE_TOOL
+};
+
+/* How a client means to prove who it is. Also the order in which AUTH lists the mechanisms, strongest first. */
+enum mechanism {
+	MECHANISM_SCRAM_SHA_256_PLUS, MECHANISM_SCRAM_SHA_256, MECHANISM_EXTERNAL, MECHANISM_CRAM_MD5,
+	MECHANISM_PLAIN, MECHANISM_LOGIN,
+	MECHANISM_USER,		/* USER and PASS: the data is "\0user\0password", as PLAIN has it */
+	MECHANISM_APOP,		/* the data is "user digest" */
+	MECHANISM_COUNT
+};
+
+enum store { STORE_DB, STORE_PAM, STORE_COUNT };
+
+/* Why a login is refused; what the client may learn of it. */
+enum denial {
+	DENIED_CREDENTIALS,	/* -ERR [AUTH]: unknown, wrong, locked: one answer */
+	DENIED_DELAY,		/* -ERR [LOGIN-DELAY]: this user logged in less than login-delay ago */
+	DENIED_TEMPORARY,	/* -ERR [SYS/TEMP]: try again later */
+	DENIED_PERMANENT,	/* -ERR [SYS/PERM]: an administrator must mend something */
+	DENIED_MECHANISM,	/* -ERR: this mechanism is not offered here */
+	DENIED_PROTOCOL,	/* -ERR: the exchange was malformed (bad data, too long, cancelled) */
+	DENIED_COUNT
+};
+
+/* Why a maildrop cannot be opened, read or updated. */
+enum failure {
+	FAILURE_TEMPORARY,	/* [SYS/TEMP]: out of memory, I/O error, lock not to be had in time */
+	FAILURE_PERMISSION,	/* [SYS/PERM]: the owner may not read or write it */
+	FAILURE_KIND,		/* [SYS/PERM]: not a file or Maildir: a directory, FIFO, link or device in its place */
+	FAILURE_USER,		/* [SYS/PERM]: no such account, uid 0 or under min-uid, no maildrop configured */
+	FAILURE_FULL,		/* [SYS/TEMP]: disk full or over quota; mailbox as it was */
+	FAILURE_CHANGED,	/* some marked messages were changed by another program and were left */
+	FAILURE_VANISHED,	/* that message is no longer there */
+	FAILURE_TAKEN,		/* a newer login took the maildrop over */
+	FAILURE_COUNT
+};
+
+struct message_header {
+	uint32_t magic;		/* MESSAGE_MAGIC: names the version of the roster as well */
+	uint32_t type;
+};
+#define MESSAGE_MAGIC 0x504f5301u
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wpadded"
+
+/* LISTENER hands one accepted connection to a pop3d forked ahead; the descriptor is the connection. */
+struct body_connection {
+	uint32_t implicit_tls;	/* 0 or 1 */
+};
+
+/* What POP3D knows of its connection; sent once, before the first AUTH, when the TLS facts are final. */
+struct body_hello {
+	char session[SESSION_ID_SIZE];
+	char client[ADDRESS_SIZE];	/* numeric; empty if the peer is not an Internet socket */
+	char local[ADDRESS_SIZE];
+	char tls_version[16];		/* "TLS1.3"; empty without TLS */
+	char binding_type[32];		/* channel binding, RFC 5929 and 9266; empty if none */
+	char zero[3];
+	uint32_t client_port;
+	uint32_t local_port;
+	uint32_t binding_length;
+	uint8_t binding[64];
+};
+
+/* POP3D asks to log a user in. May be asked again after DENIED, or after BUSY or FAILED from the worker. */
+struct body_auth {
+	uint32_t mechanism;		/* enum mechanism */
+	uint32_t has_initial;		/* 0 or 1: an empty initial response is not the same as none */
+	uint32_t length;		/* of data */
+	uint8_t data[SASL_SIZE];	/* the initial response, base64 decoded */
+};
+
+/* POP3D: the client's answer to the last CHALLENGE; VERIFIER: answers with CHALLENGE, GRANTED or DENIED. */
+struct body_respond {
+	uint32_t cancelled;		/* 0 or 1: the client sent "*" */
+	uint32_t length;
+	uint8_t data[SASL_SIZE];
+};
+
+struct body_challenge {
+	uint32_t length;
+	uint8_t data[CHALLENGE_SIZE];
+};
+
+/* VERIFIER: the user is who he says, and the descriptor is the worker's end of the session (READY follows on it). */
+struct body_granted {
+	char user[USER_SIZE];		/* the name after SASLprep and without any prefix: for the log */
+	uint32_t no_delete;		/* 0 or 1: a read-only app password: DELE is refused */
+};
+
+struct body_denied {
+	uint32_t denial;		/* enum denial */
+	uint32_t seconds;		/* with DENIED_DELAY: how long to wait */
+	uint32_t last;			/* 0 or 1: no further AUTH is answered on this connection */
+};
+
+/* VERIFIER asks SPOOLD to open the maildrop of a user it has verified. Answered at once by CHANNEL or REFUSED. */
+struct body_open {
+	char session[SESSION_ID_SIZE];
+	char user[USER_SIZE];
+	char client[ADDRESS_SIZE];
+	char zero[3];
+	uint32_t store;			/* enum store: which one vouched for the user */
+	uint32_t no_delete;		/* 0 or 1 */
+};
+
+/* SPOOLD: the descriptor is the session's socket; the worker speaks on its other end. */
+struct body_channel {
+	char session[SESSION_ID_SIZE];
+};
+
+struct body_refused {
+	char session[SESSION_ID_SIZE];
+	char zero[3];
+	uint32_t failure;		/* enum failure */
+};
+
+/*
+ * WORKER: the maildrop is open and locked. Descriptors: the catalogue (catalogue.h), and for an mbox the mailbox open
+ * for reading (else the catalogue once more, so that there are always two).
+ */
+struct body_ready {
+	uint64_t octets;		/* the sum of all sizes on the wire */
+	uint32_t count;			/* messages */
+	uint32_t kind;			/* enum maildrop_kind */
+	int64_t mtime_sec;		/* mbox: the file as it was scanned; while it has not changed, offsets hold */
+	int64_t mtime_nsec;
+	uint64_t size;
+};
+
+/* WORKER: another session has this maildrop. */
+struct body_busy {
+	int64_t since;			/* seconds since the epoch; 0 if not known */
+};
+
+/* WORKER: the maildrop cannot be opened, or (after FETCH) message number cannot be had. */
+struct body_failed {
+	uint32_t failure;		/* enum failure */
+	uint32_t number;		/* 0: the maildrop itself */
+};
+
+/* POP3D wants message number's bytes; several may be asked for ahead, and are answered in order. */
+struct body_fetch {
+	uint32_t number;		/* from 1 */
+};
+
+/* WORKER: the descriptor has the message at [offset, offset + length). */
+struct body_message {
+	uint32_t number;
+	uint32_t zero;
+	uint64_t offset;
+	uint64_t length;
+};
+
+/* POP3D, after QUIT: the descriptor is a sealed memfd of count bytes, each a set of enum mark. */
+struct body_update {
+	uint32_t count;
+};
+enum mark { MARK_DELETED = 1, MARK_RETRIEVED = 2 };
+
+/* WORKER: exactly the marked messages are gone, durably. */
+struct body_updated {
+	uint32_t deleted;
+	uint32_t left;			/* how many remain in the maildrop, new ones included */
+};
+
+/* WORKER: the UPDATE did not remove all that was marked; left of them are still there. Nothing else changed. */
+struct body_update_failed {
+	uint32_t failure;
+	uint32_t left;
+};
+
+/* WORKER to SPOOLD: which maildrop it has; the parent answers CLAIMED. device and inode are of the locked file. */
+struct body_claim {
+	uint64_t device;
+	uint64_t inode;
+	uint32_t held;			/* 1: I have its session lock; 0: somebody else has, since when? */
+	uint32_t zero;
+};
+struct body_claimed {
+	int64_t since;			/* held 0: since when the other session has it; 0 if not known */
+	uint32_t ended;			/* held 0: 1 if the other session was told to end (takeover): try again */
+	uint32_t zero;
+};
+
+/* WORKER to SPOOLD, which only the parent's rights allow, for the worker's own maildrop alone. Answered by DONE. */
+enum privileged {
+	PRIVILEGED_DOTLOCK_MAKE,	/* MAILBOX.lock beside the mbox; error EEXIST while another holds it */
+	PRIVILEGED_DOTLOCK_REMOVE,
+	PRIVILEGED_JOURNAL_DROP,	/* the UPDATE is done and durable */
+	PRIVILEGED_JOURNAL_SET_ASIDE,	/* not to be acted on: keep it under another name */
+	PRIVILEGED_CACHE_DROP,
+	PRIVILEGED_COUNT
+};
+struct body_privileged {
+	uint32_t what;			/* enum privileged */
+};
+struct body_done {
+	uint32_t what;
+	int32_t error;			/* 0 or an errno */
+};
+
+/* VERIFIER to HASHER: does this password fit this hash (libsodium's string, or crypt(3)'s)? */
+struct body_hash {
+	uint64_t ticket;
+	char hash[512];
+	char password[PASSWORD_SIZE];
+};
+struct body_hashed {
+	uint64_t ticket;
+	uint32_t verdict;		/* 1 fits, 0 does not */
+	uint32_t error;			/* 1: could not be tried (memory) */
+};
+
+/* VERIFIER to PAM: an attempt. PAM forks a child for it; VERDICT comes when that ends or its time is over. */
+struct body_attempt {
+	uint64_t ticket;
+	char user[USER_SIZE];
+	char password[PASSWORD_SIZE];
+	char client[ADDRESS_SIZE];
+};
+struct body_verdict {
+	uint64_t ticket;
+	char user[USER_SIZE];		/* PAM_USER at the end: a module may have changed it */
+	uint32_t denial;		/* DENIED_COUNT: granted; else enum denial */
+	int32_t pam;			/* the PAM code, for the log */
+};
+
+/* AUTHD to VERIFIER: here is the channel to a hasher or the PAM process that was (re)started. */
+struct body_attach {
+	uint32_t side;			/* SIDE_HASHER, SIDE_PAM, SIDE_KEEPER */
+};
+
+#pragma GCC diagnostic pop
+
+/*
+ * The roster: name, from, to, descriptors, body. Order is the number on the wire: add at the end.
+ */
+#define MESSAGE_ROSTER(M) \
+	M(CONNECTION,	LISTENER,	POP3D,		1, connection) \
+	M(HELLO,	POP3D,		VERIFIER,	0, hello) \
+	M(AUTH,		POP3D,		VERIFIER,	0, auth) \
+	M(RESPOND,	POP3D,		VERIFIER,	0, respond) \
+	M(CHALLENGE,	VERIFIER,	POP3D,		0, challenge) \
+	M(GRANTED,	VERIFIER,	POP3D,		1, granted) \
+	M(DENIED,	VERIFIER,	POP3D,		0, denied) \
+	M(OPEN,		VERIFIER,	SPOOLD,		0, open) \
+	M(CHANNEL,	SPOOLD,		VERIFIER,	1, channel) \
+	M(REFUSED,	SPOOLD,		VERIFIER,	0, refused) \
+	M(READY,	WORKER,		POP3D,		2, ready) \
+	M(BUSY,		WORKER,		POP3D,		0, busy) \
+	M(FAILED,	WORKER,		POP3D,		0, failed) \
+	M(FETCH,	POP3D,		WORKER,		0, fetch) \
+	M(MESSAGE,	WORKER,		POP3D,		1, message) \
+	M(UPDATE,	POP3D,		WORKER,		1, update) \
+	M(UPDATED,	WORKER,		POP3D,		0, updated) \
+	M(UPDATE_FAILED, WORKER,	POP3D,		0, update_failed) \
+	M(CLAIM,	WORKER,		SPOOLD,		0, claim) \
+	M(CLAIMED,	SPOOLD,		WORKER,		0, claimed) \
+	M(PRIVILEGED,	WORKER,		SPOOLD,		0, privileged) \
+	M(DONE,		SPOOLD,		WORKER,		0, done) \
+	M(HASH,		VERIFIER,	HASHER,		0, hash) \
+	M(HASHED,	HASHER,		VERIFIER,	0, hashed) \
+	M(ATTEMPT,	VERIFIER,	PAM,		0, attempt) \
+	M(VERDICT,	PAM,		VERIFIER,	0, verdict) \
+	M(ATTACH,	AUTHD,		VERIFIER,	1, attach)
+
+#define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
+enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };
+#undef MESSAGE_ENUM
+
+#define MESSAGE_UNION(name, from, to, fds, body) struct body_##body body;
+struct message {
+	struct message_header header;
+	union message_body { MESSAGE_ROSTER(MESSAGE_UNION) } body;
+	/* what rode along; the receiver owns and closes them. -1 where there is none. */
+	int fds[MESSAGE_MAX_FDS];
+	pid_t pid;	/* the sender, as the kernel knows it, if the socket has SO_PASSCRED; else 0 */
+};
+#undef MESSAGE_UNION
+
+/* The name for logs, "HELLO"; "?" for a number that is not in the roster. */
+const char *message_name(uint32_t type);
+
+/* The size of a whole packet of this type; 0 if it is not in the roster. */
+size_t message_size(uint32_t type);
+
+/*
+ * Empties *m and sets its type, with no descriptors. Call it before filling a message: no stale byte is ever sent.
+ */
+void message_start(struct message *m, enum message_type type);
+
+/*
+ * Sends *m with the descriptors of m->fds, which stay open and the caller's. Blocks if the socket does.
+ * 0, or -1 with errno: EAGAIN (a non-blocking socket that is full), EPIPE, EPROTO (m is not what the roster says).
+ */
+int message_send(int fd, const struct message *m);
+
+/*
+ * Receives one message that `from` may send to `to`. Returns 1 with *m filled and its descriptors (close-on-exec) the
+ * caller's; 0 if the peer has closed; -1 with errno EAGAIN, EINTR, or EPROTO if the packet is anything but a whole message of the
+ * roster for these sides: then no descriptor is left open and the caller ends the conversation.
+ */
+int message_receive(int fd, struct message *m, enum side from, enum side to);
+
+/* Wipes everything in *m (it may have held a password) and closes descriptors that it still has. */
+void message_clear(struct message *m);
+
+/* A connected pair, close-on-exec. 0, or -1 with errno. */
+int message_pair(int pair[2]);
+
+/* Waits until a message is there to receive. 1, 0 after `milliseconds` (-1: no limit), -1 with errno. */
+int message_wait(int fd, int milliseconds);
+
+#endif
