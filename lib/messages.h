@@ -201,7 +201,15 @@ struct body_update {
 };
 enum mark { MARK_DELETED = 1, MARK_RETRIEVED = 2 };
 
-/* WORKER: exactly the marked messages are gone, durably. */
+/*
+ * POP3D, after QUIT of a session that deleted and retrieved nothing: the maildrop is not needed any more. Answered by UPDATED, as UPDATE is; in
+ * both cases the worker gives the session lock back BEFORE it answers, so that a client told +OK can log in again at once.
+ */
+struct body_release {
+	uint32_t zero;
+};
+
+/* WORKER: exactly the marked messages are gone, durably, and the session lock is free. */
 struct body_updated {
 	uint32_t deleted;
 	uint32_t left;			/* how many remain in the maildrop, new ones included */
@@ -296,6 +304,7 @@ struct body_attach {
 	M(FETCH,	POP3D,		WORKER,		0, fetch) \
 	M(MESSAGE,	WORKER,		POP3D,		1, message) \
 	M(UPDATE,	POP3D,		WORKER,		1, update) \
+	M(RELEASE,	POP3D,		WORKER,		0, release) \
 	M(UPDATED,	WORKER,		POP3D,		0, updated) \
 	M(UPDATE_FAILED, WORKER,	POP3D,		0, update_failed) \
 	M(CLAIM,	WORKER,		SPOOLD,		0, claim) \
