@@ -1,0 +1,116 @@
+/*
+ * The inventory of a maildrop (its messages, in order) and the cache that remembers it from one session to the next.
+ *
+ *	stamp_take(&now[0], fd of the mbox, or of new/);  stamp_take(&now[1], fd of cur/);   (BEFORE scanning or listing)
+ *	c = cache_open(fd, kind, uidl_context(u));
+ *	old = cache_load(c);				NULL: nothing is known, scan all
+ *	cache_stamp(c, 0) and stamp_compare() say of each file or directory: SAME, GROWN or CHANGED
+ *	mbox SAME:	inventory_publish(old)
+ *	mbox GROWN:	if inventory_holds(old, fd): scan from the old size on, inventory_add(old, ...), publish(old)
+ *	mbox CHANGED:	inv = inventory_new(); scan; inventory_add(inv, ...); inventory_remember(inv, old); publish(inv)
+ *	Maildir:	a directory that is SAME need not be listed: its messages are those of `old` whose names begin with it. A message
+ *			that is found again (inventory_find) need not be read or stat'ed.
+ *	...READY, the session, UPDATE...
+ *	cache_store(c, inv, stamps)			at the end, and only if something changed
+ *
+ * It is only a cache: whatever is odd about it (torn, flipped, of another version, another user's inode, locked by somebody else) makes cache_load() return NULL, and a
+ * failed cache_store() costs the next session a scan. Nothing here logs or is fatal.
+ */
+#ifndef POSTERN_CACHE_H
+#define POSTERN_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "catalogue.h"
+#include "uidl.h"
+
+/* A file or directory at one moment. All zero: unknown (compares as CHANGED). */
+struct stamp {
+	uint64_t device;
+	uint64_t inode;
+	uint64_t size;
+	int64_t mtime;		/* ns */
+	int64_t ctime;		/* ns */
+	int64_t taken;		/* ns of CLOCK_REALTIME, when it was taken; INT64_MIN: its clock is not ours (network), so never SAME */
+};
+
+enum stamp_verdict {
+	STAMP_SAME,		/* nobody has changed it since, and nobody could have done so unnoticed (not racy) */
+	STAMP_GROWN,		/* the same file, and it is now at least as large: check with inventory_holds() */
+	STAMP_CHANGED
+};
+
+int stamp_take(struct stamp *s, int fd);	/* 0, or -1 with errno */
+enum stamp_verdict stamp_compare(const struct stamp *then, const struct stamp *now);
+
+/* One message, to add or as it was added. Pointers are the caller's for add, and the inventory's (until the next call on it) for get. */
+struct inventory_message {
+	uint64_t octets;	/* as catalogue.h has them */
+	uint64_t offset;
+	uint64_t length;
+	const char *uid;
+	size_t uid_length;
+	const char *name;	/* Maildir: "cur/FILE" or "new/FILE"; mbox: NULL */
+	size_t name_length;
+	uint8_t fingerprint[FINGERPRINT_SIZE];	/* mbox; zero for a Maildir */
+};
+
+struct inventory;
+
+struct inventory *inventory_new(void);		/* NULL: ENOMEM */
+void inventory_free(struct inventory *inv);	/* the memfd of publish stays the caller's */
+uint32_t inventory_count(const struct inventory *inv);
+uint64_t inventory_octets(const struct inventory *inv);
+
+/* At the end. Not after publish. 0, or -1 with errno (ENOMEM; E2BIG beyond MESSAGES_MAX). */
+int inventory_add(struct inventory *inv, const struct inventory_message *m);
+/* index from 0. The name costs a read of the cache or a search of nothing: cheap, not free. -1 with errno EIO. */
+int inventory_get(struct inventory *inv, uint32_t index, struct inventory_message *m);
+/* The row alone; valid until the next add, publish or free. */
+const struct catalogue_row *inventory_row(const struct inventory *inv, uint32_t index);
+/*
+ * The message whose file's base name (up to ':', without the directory) is this; UINT32_MAX if none. Builds an index at its first use (8 bytes a message).
+ */
+uint32_t inventory_find(struct inventory *inv, const char *base, size_t length);
+
+/*
+ * mbox: is what is remembered still there? Looks at the end of what was known, at the first and the last message and at a sample of the
+ * others, by fingerprint. `fd` is the mailbox, under its locks.
+ */
+bool inventory_holds(struct inventory *inv, int fd);
+
+/* Messages of `inv` that were in `old` under an id with an ordinal get that id again (twins). Call it after the last add, before publish. */
+int inventory_remember(struct inventory *inv, struct inventory *old);
+
+/*
+ * Makes every id differ from every other (twins get ".2", ".3"), and makes the catalogue: a sealed memfd, the caller's. The inventory can be
+ * read on. -1 with errno.
+ */
+int inventory_publish(struct inventory *inv);
+
+/* For UPDATE: a copy without the messages whose `gone` is nonzero; mbox offsets after them move down by `shift` of each message removed (its From_ line and all that is cut). */
+struct inventory *inventory_without(struct inventory *inv, const uint8_t *gone);
+/* Sets what a rewritten or renamed message has become; only before publish or on a copy of inventory_without(). */
+int inventory_move(struct inventory *inv, uint32_t index, uint64_t offset, const char *name, size_t name_length);
+
+struct cache;
+
+/*
+ * fd is the cache's file, open for reading and writing, or -1 (then there is nothing to load and nothing is stored). It stays the caller's and must stay open while
+ * the cache and an inventory loaded from it are in use. NULL: ENOMEM.
+ */
+struct cache *cache_open(int fd, enum maildrop_kind kind, uint64_t context);
+void cache_close(struct cache *c);
+/* What was remembered, the caller's to free; NULL: nothing that can be used. */
+struct inventory *cache_load(struct cache *c);
+/* The stamp that was stored with it: 0 the mbox or new/, 1 cur/. All zero if nothing was loaded. */
+const struct stamp *cache_stamp(const struct cache *c, unsigned which);
+/*
+ * Remembers `inv` as what was found when the stamps were taken. Appends when inv is what was loaded and more; else writes anew; what was there stays valid until the new
+ * is complete. 0, or -1 with errno.
+ */
+int cache_store(struct cache *c, struct inventory *inv, const struct stamp stamps[static 2]);
+
+#endif
