@@ -2,6 +2,7 @@
 #include "privilege.h"
 
 #include <errno.h>
+#include <string.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stddef.h>
@@ -63,8 +64,8 @@ privilege_drop_to(const char *user)
 		return -1;
 	}
 	if (privilege_drop(pw->pw_uid, pw->pw_gid) == -1) {
-		log_text(LOG_ERR, "cannot become %s (uid %u, gid %u) for good: %m", user, (unsigned)pw->pw_uid,
-		    (unsigned)pw->pw_gid);
+		log_text(LOG_ERR, "cannot become %s (uid %u, gid %u) for good: %s", user, (unsigned)pw->pw_uid,
+		    (unsigned)pw->pw_gid, strerror(errno));
 		return -1;
 	}
 	return 0;

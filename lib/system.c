@@ -193,7 +193,7 @@ notify_manager(const char *message)
 	if (fd == -1)
 		return;
 	if (sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&sa, length) == -1)
-		log_text(LOG_WARNING, "cannot tell the service manager %s: %m", message);
+		log_text(LOG_WARNING, "cannot tell the service manager %s: %s", message, strerror(errno));
 	close(fd);
 }
 
@@ -221,7 +221,7 @@ session_id(char id[static SESSION_ID_SIZE])
 	uint64_t random = 0;
 
 	if (getrandom(&random, sizeof random, 0) != sizeof random)
-		fatal("no random numbers: %m");
+		fatal("no random numbers: %s", strerror(errno));
 	snprintf(id, SESSION_ID_SIZE, "%016llx", (unsigned long long)random);
 }
 

@@ -1,0 +1,184 @@
+/* pop3d's questions to authd's verifier and to its worker. */
+#include "ask.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "catalogue.h"
+#include "log.h"
+#include "system.h"
+
+/* A large mailbox on a slow disk takes its time; who never answers must not hold the client for ever. */
+#define OPEN_MS		(5 * 60 * 1000)
+#define FETCH_MS	(2 * 60 * 1000)
+#define UPDATE_MS	(15 * 60 * 1000)
+
+int
+ask_connect(const struct conf *c)
+{
+	char path[PATH_SIZE];
+	int fd = -1;
+
+	if (conf_run_path(c, "authd.sock", path, sizeof path) == 0)
+		fd = unix_connect(path);
+	if (fd == -1)
+		log_text(LOG_ERR, "authd cannot be reached at %s: %s; logins fail until it runs", path, strerror(errno));
+	return fd;
+}
+
+bool
+ask_hello(int authd, const struct body_hello *hello)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_HELLO);
+	m.body.hello = *hello;
+	return message_send(authd, &m) == 0;
+}
+
+/* Receives an answer of one of the types that are timely here; anything else ends the conversation. */
+static int
+receive(int fd, struct message *answer, enum side from, int milliseconds, const uint32_t *types, size_t count)
+{
+	int n = message_wait(fd, milliseconds);
+
+	if (n == 1)
+		n = message_receive(fd, answer, from, SIDE_POP3D);
+	if (n != 1) {
+		log_text(LOG_ERR, "no answer from the %s: %s", from == SIDE_WORKER ? "worker" : "verifier",
+		    n == -1 ? strerror(errno) : "it is gone or too slow");
+		return 0;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (answer->header.type == types[i])
+			return 1;
+	log_text(LOG_ERR, "untimely %s", message_name(answer->header.type));
+	message_clear(answer);
+	return 0;
+}
+
+static enum ask_login
+login_answer(int authd, int milliseconds, struct message *answer)
+{
+	static const uint32_t types[] = { MESSAGE_CHALLENGE, MESSAGE_GRANTED, MESSAGE_DENIED };
+
+	if (receive(authd, answer, SIDE_VERIFIER, milliseconds, types, 3) == 0)
+		return ASK_GONE;
+	return answer->header.type == MESSAGE_CHALLENGE ? ASK_CHALLENGE :
+	    answer->header.type == MESSAGE_GRANTED ? ASK_GRANTED : ASK_DENIED;
+}
+
+enum ask_login
+ask_auth(int authd, enum mechanism mechanism, const void *data, size_t length, int milliseconds, struct message *answer)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_AUTH);
+	m.body.auth.mechanism = mechanism;
+	m.body.auth.has_initial = data != NULL;
+	if (data != NULL) {
+		m.body.auth.length = (uint32_t)length;
+		memcpy(m.body.auth.data, data, length);
+	}
+	int sent = message_send(authd, &m);
+	sodium_memzero(m.body.auth.data, length);
+	return sent == -1 ? ASK_GONE : login_answer(authd, milliseconds, answer);
+}
+
+enum ask_login
+ask_respond(int authd, bool cancelled, const void *data, size_t length, int milliseconds, struct message *answer)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_RESPOND);
+	m.body.respond.cancelled = cancelled;
+	m.body.respond.length = (uint32_t)length;
+	memcpy(m.body.respond.data, data, length);
+	int sent = message_send(authd, &m);
+	sodium_memzero(m.body.respond.data, length);
+	return sent == -1 ? ASK_GONE : login_answer(authd, milliseconds, answer);
+}
+
+int
+ask_opened(int worker, struct message *answer)
+{
+	static const uint32_t types[] = { MESSAGE_READY, MESSAGE_BUSY, MESSAGE_FAILED };
+
+	return receive(worker, answer, SIDE_WORKER, OPEN_MS, types, 3);
+}
+
+bool
+ask_fetch(int worker, uint32_t number)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_FETCH);
+	m.body.fetch.number = number;
+	return message_send(worker, &m) == 0;
+}
+
+int
+ask_fetched(int worker, uint32_t number, struct message *answer)
+{
+	static const uint32_t types[] = { MESSAGE_MESSAGE, MESSAGE_FAILED };
+
+	if (receive(worker, answer, SIDE_WORKER, FETCH_MS, types, 2) == 0)
+		return 0;
+	uint32_t got = answer->header.type == MESSAGE_MESSAGE ? answer->body.message.number : answer->body.failed.number;
+	if (got == number)
+		return 1;
+	log_text(LOG_ERR, "the worker answered for message %u, not %u", got, number);
+	message_clear(answer);
+	return 0;
+}
+
+/* The marks as sealed memory; -1 if there is none to be had. */
+static int
+marks_seal(const unsigned char *marks, uint32_t count)
+{
+	int fd = sealed_create("marks");
+
+	if (fd == -1)
+		return -1;
+	for (size_t done = 0; done < count;) {
+		ssize_t n = write(fd, marks + done, count - done);
+		if (n <= 0) {
+			close(fd);
+			return -1;
+		}
+		done += (size_t)n;
+	}
+	if (sealed_finish(fd) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+int
+ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer)
+{
+	static const uint32_t types[] = { MESSAGE_UPDATED, MESSAGE_UPDATE_FAILED };
+	struct message m;
+
+	if (marks == NULL)
+		message_start(&m, MESSAGE_RELEASE);
+	else {
+		message_start(&m, MESSAGE_UPDATE);
+		m.body.update.count = count;
+		if ((m.fds[0] = marks_seal(marks, count)) == -1) {
+			log_text(LOG_ERR, "no memory for %u marks: %s", count, strerror(errno));
+			return 0;
+		}
+	}
+	int sent = message_send(worker, &m);
+	if (m.fds[0] != -1)
+		close(m.fds[0]);
+	if (sent == -1) {
+		log_text(LOG_ERR, "the worker is gone: %s", strerror(errno));
+		return 0;
+	}
+	return receive(worker, answer, SIDE_WORKER, UPDATE_MS, types, 2);
+}

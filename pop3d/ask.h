@@ -1,0 +1,39 @@
+/* What pop3d asks of the others: one function a question. After a question that failed the conversation is over, and its descriptor closed. */
+#ifndef POP3D_ASK_H
+#define POP3D_ASK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf.h"
+#include "messages.h"
+
+/* Connects to authd's verifier; -1 if it is not there (logged once). */
+int ask_connect(const struct conf *c);
+
+/* Tells the verifier what pop3d knows of its connection. False if the verifier is gone. */
+bool ask_hello(int authd, const struct body_hello *hello);
+
+enum ask_login { ASK_CHALLENGE, ASK_GRANTED, ASK_DENIED, ASK_GONE };
+
+/*
+ * Begins a login, or goes on with one; waits for the answer, at most `milliseconds`. The data is copied and the copy wiped. After ASK_CHALLENGE, ASK_GRANTED and ASK_DENIED *answer is
+ * the message (the session's descriptor with GRANTED, the caller's); after ASK_GONE close the conversation.
+ */
+enum ask_login ask_auth(int authd, enum mechanism mechanism, const void *data, size_t length, int milliseconds,
+    struct message *answer);
+enum ask_login ask_respond(int authd, bool cancelled, const void *data, size_t length, int milliseconds, struct message *answer);
+
+/* Waits for what the worker says first: 1 and READY, BUSY or FAILED in *answer; 0 if the worker is gone. */
+int ask_opened(int worker, struct message *answer);
+
+/* Asks for a message's bytes without waiting. False if the worker is gone. */
+bool ask_fetch(int worker, uint32_t number);
+/* The answer to the oldest ask_fetch: MESSAGE or FAILED in *answer, for that number; 0 if the worker is gone. */
+int ask_fetched(int worker, uint32_t number, struct message *answer);
+
+/* UPDATE with the marks (count octets), or RELEASE if marks is NULL. UPDATED or UPDATE_FAILED in *answer; 0 if the worker is gone. */
+int ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer);
+
+#endif

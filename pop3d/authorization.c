@@ -1,0 +1,391 @@
+/* The AUTHORIZATION state (RFC 1939 section 4, RFC 2449, RFC 5034): who the client is. */
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "log.h"
+#include "session.h"
+#include "system.h"
+
+#define BASE64 sodium_base64_VARIANT_ORIGINAL
+
+static const char *const denials[DENIED_COUNT] = {
+	[DENIED_CREDENTIALS] = "[AUTH] user name or password is wrong",
+	[DENIED_DELAY] = "[LOGIN-DELAY] too soon after the last login",
+	[DENIED_TEMPORARY] = "[SYS/TEMP] no login is possible at the moment, try again later",
+	[DENIED_PERMANENT] = "[SYS/PERM] no login is possible, ask your administrator",
+	[DENIED_MECHANISM] = "this mechanism is not offered here",
+	[DENIED_PROTOCOL] = "the exchange was cancelled or is not what the mechanism asks for",
+};
+
+static const char *const failures[FAILURE_COUNT] = {
+	[FAILURE_TEMPORARY] = "[SYS/TEMP] the maildrop cannot be opened at the moment, try again later",
+	[FAILURE_PERMISSION] = "[SYS/PERM] the maildrop may not be read by its owner",
+	[FAILURE_KIND] = "[SYS/PERM] what stands in the maildrop's place is not a maildrop",
+	[FAILURE_USER] = "[SYS/PERM] there is no maildrop for this user",
+	[FAILURE_FULL] = "[SYS/TEMP] the disk is full",
+	[FAILURE_CHANGED] = "[SYS/TEMP] the maildrop is being changed by another program",
+	[FAILURE_VANISHED] = "[SYS/TEMP] the maildrop has vanished",
+	[FAILURE_TAKEN] = "[IN-USE] a newer session took the maildrop over",
+};
+
+static void
+authd_close(struct session *s)
+{
+	if (s->authd != -1)
+		close(s->authd);
+	s->authd = -1;
+}
+
+/* How long the verifier may take: what is left of the login's time. */
+static int
+login_ms(const struct session *s)
+{
+	int64_t left = s->stream.deadline - clock_ms();
+
+	return left < 1000 ? 1000 : (int)left;
+}
+
+static void
+busy_reply(struct session *s, int64_t since)
+{
+	char when[32];
+	struct tm tm;
+	time_t t = (time_t)since;
+
+	if (since > 0 && gmtime_r(&t, &tm) != NULL && strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC", &tm) > 0)
+		output_err(&s->output, "[IN-USE] another session has this maildrop since %s", when);
+	else
+		output_err(&s->output, "[IN-USE] another session has this maildrop");
+}
+
+/* READY: takes over the catalogue and the mailbox. False if they are not what they should be. */
+static bool
+maildrop_take(struct session *s, struct message *m)
+{
+	if (catalogue_map(&s->catalogue, m->fds[0]) == -1) {
+		log_text(LOG_ERR, "the worker's catalogue is not sound: %s", strerror(errno));
+		return false;
+	}
+	s->ready = m->body.ready;
+	s->marks = calloc(s->catalogue.header->count + 1, 1);
+	if (s->marks == NULL || s->catalogue.header->count != s->ready.count) {
+		log_text(LOG_ERR, "no memory for %u marks", s->ready.count);
+		return false;
+	}
+	if (s->ready.kind == MAILDROP_MBOX) {
+		s->mbox = m->fds[1];
+		m->fds[1] = -1;
+	}
+	return true;
+}
+
+/* The capability is in hand: waits for the worker, and enters TRANSACTION if the maildrop is open. */
+static enum event
+maildrop_open(struct session *s, int worker)
+{
+	struct message m;
+
+	if (ask_opened(worker, &m) == 0)
+		output_err(&s->output, "%s", failures[FAILURE_TEMPORARY]);
+	else if (m.header.type == MESSAGE_BUSY)
+		busy_reply(s, m.body.busy.since);
+	else if (m.header.type == MESSAGE_FAILED)
+		output_err(&s->output, "%s", failures[m.body.failed.failure]);
+	else if (!maildrop_take(s, &m))
+		output_err(&s->output, "%s", failures[FAILURE_TEMPORARY]);
+	else {
+		message_clear(&m);
+		s->worker = worker;
+		authd_close(s);
+		output_ok(&s->output, "%u messages (%llu octets)", s->ready.count, (unsigned long long)s->ready.octets);
+		return EVENT_TRANSACTION;
+	}
+	message_clear(&m);
+	close(worker);
+	return EVENT_REFUSED;
+}
+
+static enum event
+login_denied(struct session *s, const struct body_denied *d)
+{
+	if (d->denial == DENIED_DELAY)
+		output_err(&s->output, "%s (%u seconds to wait)", denials[DENIED_DELAY], d->seconds);
+	else
+		output_err(&s->output, "%s", denials[d->denial]);
+	if (!d->last)
+		return EVENT_REFUSED;
+	s->end = "login-failed";
+	return EVENT_END;
+}
+
+/* What the verifier said last, once it asks nothing more. */
+static enum event
+login_finish(struct session *s, enum ask_login answer, struct message *m)
+{
+	enum event event = EVENT_REFUSED;
+
+	if (answer == ASK_GRANTED) {
+		int worker = m->fds[0];
+		m->fds[0] = -1;
+		string_copy(s->user, sizeof s->user, m->body.granted.user);
+		s->no_delete = m->body.granted.no_delete;
+		event = maildrop_open(s, worker);
+	} else if (answer == ASK_DENIED)
+		event = login_denied(s, &m->body.denied);
+	else {
+		authd_close(s);
+		output_err(&s->output, "%s", denials[DENIED_TEMPORARY]);
+	}
+	if (answer != ASK_GONE)
+		message_clear(m);
+	return event;
+}
+
+/* Before the first question: the verifier learns about the connection. False, with the reply given, if it is not there. */
+static bool
+login_begin(struct session *s)
+{
+	if (s->authd != -1 && !s->hello_sent) {
+		if (!ask_hello(s->authd, &s->hello))
+			authd_close(s);
+		s->hello_sent = true;
+	}
+	if (s->authd != -1)
+		return true;
+	output_err(&s->output, "%s", denials[DENIED_TEMPORARY]);
+	return false;
+}
+
+static bool
+is_offered(const struct session *s, enum mechanism m)
+{
+	return (s->mechanisms & (1u << m)) != 0;
+}
+
+/* Why a mechanism that the configuration has is not offered now, before the password is read where that is possible. */
+static enum event
+not_offered(struct session *s, enum mechanism m)
+{
+	if (conf_has(&s->conf->mechanisms, m) && !s->tls)
+		output_err(&s->output, "[AUTH] the password would be sent in the clear: use TLS");
+	else
+		output_err(&s->output, "%s", denials[DENIED_MECHANISM]);
+	return EVENT_REFUSED;
+}
+
+static enum event
+on_user(struct session *s, char *argument)
+{
+	if (!is_offered(s, MECHANISM_USER))
+		return not_offered(s, MECHANISM_USER);
+	if (!string_copy(s->user, sizeof s->user, argument)) {
+		s->user[0] = '\0';
+		output_err(&s->output, "that name is too long");
+		return EVENT_REFUSED;
+	}
+	output_ok(&s->output, "now the password");
+	return EVENT_DONE;
+}
+
+static enum event
+on_pass(struct session *s, char *argument)
+{
+	char data[LINE_COMMAND + USER_SIZE + 8];
+	struct message m;
+
+	if (!is_offered(s, MECHANISM_USER))
+		return not_offered(s, MECHANISM_USER);
+	if (s->user[0] == '\0') {
+		output_err(&s->output, "USER comes first");
+		return EVENT_REFUSED;
+	}
+	if (!login_begin(s))
+		return EVENT_REFUSED;
+	int n = snprintf(data, sizeof data, "%c%s%c%s", 0, s->user, 0, argument);
+	s->user[0] = '\0';
+	enum ask_login answer = ask_auth(s->authd, MECHANISM_USER, data, (size_t)n, login_ms(s), &m);
+	sodium_memzero(data, sizeof data);
+	return login_finish(s, answer, &m);
+}
+
+static enum event
+on_apop(struct session *s, char *argument)
+{
+	struct message m;
+
+	if (!is_offered(s, MECHANISM_APOP)) {
+		output_err(&s->output, "%s", denials[DENIED_MECHANISM]);
+		return EVENT_REFUSED;
+	}
+	if (!login_begin(s))
+		return EVENT_REFUSED;
+	enum ask_login answer = ask_auth(s->authd, MECHANISM_APOP, argument, strlen(argument), login_ms(s), &m);
+	return login_finish(s, answer, &m);
+}
+
+/* Decodes base64 in place. False if it is not base64, whole and padded. */
+static bool
+decode(char *text, size_t *length)
+{
+	size_t n = strlen(text);
+
+	if (n == 0) {
+		*length = 0;
+		return true;
+	}
+	unsigned char *out = (unsigned char *)text;
+	const char *end = NULL;
+	/* never longer than what it is made from, and read before it is overwritten: four octets become three */
+	return sodium_base642bin(out, n, text, n, NULL, length, &end, BASE64) == 0 && end == text + n;
+}
+
+/* "+ " and the challenge; then the client's line. False if the exchange is over, with the event in *event. */
+static bool
+challenge(struct session *s, const struct body_challenge *c, char **line, enum event *event)
+{
+	char text[2 + sodium_base64_ENCODED_LEN(CHALLENGE_SIZE, BASE64)] = "+ ";
+	enum line_result result;
+
+	sodium_bin2base64(text + 2, sizeof text - 2, c->data, c->length, BASE64);
+	output_line(&s->output, text);
+	if (!session_answer(s, line, &result)) {
+		*event = EVENT_END;
+		return false;
+	}
+	if (result == LINE_OK)
+		return true;
+	*line = NULL;
+	return true;
+}
+
+/* The exchange of a SASL mechanism, from its initial response (NULL: none) to the verdict. */
+static enum event
+exchange(struct session *s, enum mechanism mechanism, char *initial, size_t length)
+{
+	struct message m;
+	enum event event;
+	enum ask_login answer = ask_auth(s->authd, mechanism, initial, length, login_ms(s), &m);
+
+	while (answer == ASK_CHALLENGE) {
+		char *line;
+		size_t n = 0;
+		if (!challenge(s, &m.body.challenge, &line, &event)) {
+			message_clear(&m);
+			return event;
+		}
+		message_clear(&m);
+		/* Too long, not base64, or "*": the verifier is told that it is over, and answers DENIED. */
+		bool cancelled = line == NULL || strcmp(line, "*") == 0 || !decode(line, &n);
+		answer = ask_respond(s->authd, cancelled, line != NULL ? line : "", cancelled ? 0 : n, login_ms(s), &m);
+		line_wipe(&s->lines);
+	}
+	return login_finish(s, answer, &m);
+}
+
+static enum event
+list_mechanisms(struct session *s)
+{
+	output_ok(&s->output, "the mechanisms:");
+	for (uint32_t m = 0; m < MECHANISM_USER; m++)
+		if (is_offered(s, m))
+			output_line(&s->output, mechanism_name(m));
+	output_line(&s->output, ".");
+	return EVENT_DONE;
+}
+
+static enum event
+on_auth(struct session *s, char *argument)
+{
+	size_t length = strcspn(argument, " \t"), n = 0;
+	char *initial = argument + length;
+	uint32_t m;
+
+	if (*argument == '\0')
+		return list_mechanisms(s);
+	if (*initial != '\0')
+		*initial++ = '\0';
+	initial += strspn(initial, " \t");
+	for (m = 0; m < MECHANISM_USER; m++)
+		if (strcasecmp(mechanism_name(m), argument) == 0)
+			break;
+	if (m == MECHANISM_USER) {
+		output_err(&s->output, "%s", denials[DENIED_MECHANISM]);
+		return EVENT_REFUSED;
+	}
+	if (!is_offered(s, m))
+		return not_offered(s, m);
+	bool given = *initial != '\0', empty = strcmp(initial, "=") == 0;
+	if (given && !empty && !decode(initial, &n)) {
+		output_err(&s->output, "the initial response is not base64");
+		return EVENT_REFUSED;
+	}
+	if (!login_begin(s))
+		return EVENT_REFUSED;
+	s->user[0] = '\0';
+	return exchange(s, m, given ? initial : NULL, n);
+}
+
+static enum event
+on_quit(struct session *s, char *argument)
+{
+	(void)argument;
+	output_ok(&s->output, "goodbye");
+	s->end = "quit";
+	return EVENT_END;
+}
+
+/* The line of CAPA that names the SASL mechanisms, if any is offered. */
+static void
+capa_sasl(struct session *s)
+{
+	char text[256] = "SASL";
+	size_t used = 4;
+
+	for (uint32_t m = 0; m < MECHANISM_USER; m++)
+		if (is_offered(s, m))
+			used += (size_t)snprintf(text + used, sizeof text - used, " %s", mechanism_name(m));
+	if (used > 4)
+		output_line(&s->output, text);
+}
+
+enum event
+on_capa(struct session *s, char *argument)
+{
+	char text[64];
+
+	(void)argument;
+	output_ok(&s->output, "what this server can do:");
+	output_line(&s->output, "TOP");
+	output_line(&s->output, "UIDL");
+	if (is_offered(s, MECHANISM_USER))
+		output_line(&s->output, "USER");
+	capa_sasl(s);
+	output_line(&s->output, "RESP-CODES");
+	output_line(&s->output, "AUTH-RESP-CODE");
+	output_line(&s->output, "PIPELINING");
+	if (s->conf->login_delay > 0) {
+		snprintf(text, sizeof text, "LOGIN-DELAY %llu", (unsigned long long)s->conf->login_delay);
+		output_line(&s->output, text);
+	}
+	output_line(&s->output, s->conf->server_copy == COPY_DELETE ? "EXPIRE 0" : "EXPIRE NEVER");
+	output_line(&s->output, "IMPLEMENTATION Postern");
+	output_line(&s->output, ".");
+	return EVENT_DONE;
+}
+
+const struct command authorization_commands[] = {
+	{ "USER", on_user, ARGUMENT_SOME, "USER name" },
+	{ "PASS", on_pass, ARGUMENT_RAW, "PASS password" },
+	{ "APOP", on_apop, ARGUMENT_SOME, "APOP name digest" },
+	{ "AUTH", on_auth, ARGUMENT_MAYBE, "AUTH [mechanism [initial-response]]" },
+	{ "CAPA", on_capa, ARGUMENT_NONE, "CAPA" },
+	{ "QUIT", on_quit, ARGUMENT_NONE, "QUIT" },
+	{ NULL, NULL, ARGUMENT_NONE, NULL }
+};

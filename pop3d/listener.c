@@ -1,0 +1,429 @@
+/*
+ * The listener. It accepts, counts, and hands the connection to a child that was forked ahead; it never reads an octet from the
+ * network, and keeps nothing of a connection but its address.
+ */
+#include "listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "sandbox.h"
+#include "session.h"
+#include "system.h"
+
+#define STOP_MS		(20 * 1000)	/* how long running sessions get after SIGTERM */
+#define REST_MS		100		/* pause after an error that would come again at once */
+
+struct child {
+	pid_t pid;
+	int handover;			/* CONNECTION goes out here while it is idle; -1 once it has one */
+	char network[ADDRESS_SIZE];	/* its client's, as max-per-address counts; "" while it is idle */
+};
+
+static struct {
+	struct conf *conf;
+	const struct listener *listeners;
+	unsigned listener_count;
+	struct child *children;
+	size_t count;			/* all; the idle ones among them are `idle` */
+	size_t idle;
+	bool stopping;
+	int64_t rest_until;
+} state;
+
+static const char *
+address_split(char *text, char **host, char **port)
+{
+	char *colon = strrchr(text, ':');
+
+	if (colon == NULL || colon[1] == '\0')
+		return "ADDRESS:PORT is accepted";
+	*colon = '\0';
+	*port = colon + 1;
+	*host = text;
+	size_t n = strlen(text);
+	if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {
+		text[n - 1] = '\0';
+		*host = text + 1;
+	} else if (strchr(text, ':') != NULL)
+		return "an IPv6 address stands in brackets, [ADDRESS]:PORT";
+	if (strcmp(*host, "*") == 0)
+		*host = NULL;
+	return NULL;
+}
+
+static int
+socket_listen(const struct addrinfo *ai)
+{
+	int on = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd == -1)
+		return -1;
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+const char *
+listener_bind(struct listener *l, const char *where, bool implicit_tls)
+{
+	static char wrong[256];
+	char text[128], *host, *port;
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *ai;
+	const char *error;
+
+	if (!string_copy(text, sizeof text, where))
+		return "an address that long is not accepted";
+	if ((error = address_split(text, &host, &port)) != NULL)
+		return error;
+	uint64_t number;
+	if (number_parse(port, 0, 65535, &number) != NULL || getaddrinfo(host, port, &hints, &ai) != 0)
+		return "a numeric address and a port from 0 to 65535 are accepted";
+	l->fd = socket_listen(ai);
+	int saved = errno;
+	freeaddrinfo(ai);
+	if (l->fd == -1) {
+		snprintf(wrong, sizeof wrong, "cannot listen on %s: %s", where, strerror(saved));
+		return wrong;
+	}
+	l->implicit_tls = implicit_tls;
+	return NULL;
+}
+
+static void
+listener_log(const struct listener *l)
+{
+	struct sockaddr_storage sa;
+	socklen_t size = sizeof sa;
+	char address[ADDRESS_SIZE];
+	uint32_t port;
+
+	if (getsockname(l->fd, (struct sockaddr *)&sa, &size) == -1)
+		return;
+	address_of((struct sockaddr *)&sa, address, &port);
+	log_begin(LOG_INFO, "listening");
+	log_string("address", address);
+	log_number("port", port);
+	log_string("tls", l->implicit_tls ? "yes" : "no");
+	log_end();
+}
+
+/* What max-per-address counts as one: an IPv4 address, an IPv6 /64. */
+static void
+network_of(const struct sockaddr_storage *sa, char network[static ADDRESS_SIZE])
+{
+	struct sockaddr_storage masked = *sa;
+	uint32_t port;
+
+	address_of((struct sockaddr *)&masked, network, &port);
+	if (strchr(network, ':') == NULL)
+		return;
+	memset(&((struct sockaddr_in6 *)&masked)->sin6_addr.s6_addr[8], 0, 8);
+	address_of((struct sockaddr *)&masked, network, &port);
+}
+
+/* A child: waits for its connection, serves it, ends. */
+static _Noreturn void
+child_run(int handover)
+{
+	struct message m;
+
+	for (unsigned i = 0; i < state.listener_count; i++)
+		close(state.listeners[i].fd);
+	for (size_t i = 0; i < state.count; i++)
+		if (state.children[i].handover != -1)
+			close(state.children[i].handover);
+	prctl(PR_SET_PDEATHSIG, 0);	/* a listener that ends must not cut sessions; an idle child sees end of file */
+	if (message_receive(handover, &m, SIDE_LISTENER, SIDE_POP3D) != 1)
+		_exit(0);
+	close(handover);
+	process_name("pop3d");
+	session_run(state.conf, m.fds[0], m.fds[0], m.body.connection.implicit_tls != 0);
+	_exit(0);
+}
+
+static bool
+child_fork(void)
+{
+	int pair[2];
+
+	if (message_pair(pair) == -1) {
+		log_text(LOG_ERR, "no socket for another process: %s", strerror(errno));
+		return false;
+	}
+	pid_t pid = fork_named("pop3d-idle");
+	if (pid == 0) {
+		close(pair[0]);
+		child_run(pair[1]);
+	}
+	close(pair[1]);
+	if (pid == -1) {
+		log_text(LOG_ERR, "no process for another connection: %s", strerror(errno));
+		close(pair[0]);
+		return false;
+	}
+	state.children[state.count++] = (struct child){ .pid = pid, .handover = pair[0] };
+	state.idle++;
+	return true;
+}
+
+/* Forks until as many wait as the configuration wants, never more in all than may be. */
+static void
+children_ahead(void)
+{
+	while (!state.stopping && state.idle < state.conf->prefork &&
+	    state.count < state.conf->max_connections && clock_ms() >= state.rest_until)
+		if (!child_fork())
+			state.rest_until = clock_ms() + REST_MS;
+}
+
+static void
+child_forget(size_t i)
+{
+	if (state.children[i].handover != -1) {
+		close(state.children[i].handover);
+		state.idle--;
+	}
+	state.children[i] = state.children[--state.count];
+}
+
+static void
+children_reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (size_t i = 0; i < state.count; i++) {
+			if (state.children[i].pid != pid)
+				continue;
+			bool idle = state.children[i].handover != -1;
+			if (idle)	/* it never had a connection: do not fork in a circle */
+				state.rest_until = clock_ms() + REST_MS;
+			if (WIFSIGNALED(status) && !state.stopping)
+				log_text(LOG_ERR, "a pop3d process (pid %ld) was killed by signal %d", (long)pid, WTERMSIG(status));
+			child_forget(i);
+			break;
+		}
+	}
+}
+
+/* A client that cannot be served learns why, where that can be said in the clear. */
+static void
+turn_away(int fd, const struct listener *l, const char *network, const char *limit)
+{
+	static const char text[] = "-ERR [SYS/TEMP] too many connections, try again later\r\n";
+
+	log_begin(LOG_WARNING, "refused");
+	log_string("reason", limit);
+	log_string("remote", network);
+	log_end();
+	if (!l->implicit_tls && send(fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL) == -1)
+		log_text(LOG_DEBUG, "nothing could be said to it: %s", strerror(errno));
+	close(fd);
+}
+
+static const char *
+over_limit(const char *network)
+{
+	size_t same = 0;
+
+	if (state.count - state.idle >= state.conf->max_connections)
+		return "max-connections";
+	if (network[0] == '\0')
+		return NULL;
+	for (size_t i = 0; i < state.count; i++)
+		same += strcmp(state.children[i].network, network) == 0;
+	return same >= state.conf->max_per_address ? "max-per-address" : NULL;
+}
+
+/* Gives the connection to an idle child. False if there is none that takes it. */
+static bool
+hand_over(int fd, const struct listener *l, const char *network)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_CONNECTION);
+	m.body.connection.implicit_tls = l->implicit_tls;
+	m.fds[0] = fd;
+	for (size_t i = 0; i < state.count; i++) {
+		struct child *c = &state.children[i];
+		if (c->handover == -1)
+			continue;
+		bool sent = message_send(c->handover, &m) == 0;
+		close(c->handover);
+		c->handover = -1;
+		state.idle--;
+		if (!sent)
+			continue;	/* it is dead, and will be reaped */
+		string_copy(c->network, sizeof c->network, network);
+		return true;
+	}
+	return false;
+}
+
+static void
+connection_take(const struct listener *l)
+{
+	struct sockaddr_storage sa = { 0 };
+	socklen_t size = sizeof sa;
+	char network[ADDRESS_SIZE];
+	int fd = accept4(l->fd, (struct sockaddr *)&sa, &size, SOCK_CLOEXEC);
+
+	if (fd == -1) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			log_text(LOG_ERR, "a connection has to wait: %s", strerror(errno));
+			state.rest_until = clock_ms() + REST_MS;
+		}
+		return;
+	}
+	network_of(&sa, network);
+	const char *limit = over_limit(network);
+	if (limit != NULL) {
+		turn_away(fd, l, network, limit);
+		return;
+	}
+	if (!hand_over(fd, l, network) && !(child_fork() && hand_over(fd, l, network))) {
+		turn_away(fd, l, network, "no-process");
+		return;
+	}
+	close(fd);
+}
+
+/* SIGHUP: children forked from now on have the new configuration; a broken one changes nothing. */
+static void
+reload(void)
+{
+	static struct conf fresh;
+	char error[1024];
+
+	if (conf_load(&fresh, state.conf->file, true, error, sizeof error) == -1) {
+		log_text(LOG_ERR, "%s; the configuration stays as it was", error);
+		return;
+	}
+	/* The table of children was made for the limits of the start. */
+	fresh.max_connections = state.conf->max_connections;
+	fresh.prefork = state.conf->prefork;
+	*state.conf = fresh;
+	for (size_t i = 0; i < state.count; i++)
+		if (state.children[i].handover != -1) {
+			close(state.children[i].handover);	/* end of file: it goes */
+			state.children[i].handover = -1;
+			state.idle--;
+		}
+	log_begin(LOG_INFO, "reload");
+	log_end();
+}
+
+static void
+stop(void)
+{
+	notify_manager("STOPPING=1");
+	log_begin(LOG_INFO, "stopping");
+	log_number("sessions", state.count - state.idle);
+	log_end();
+	state.stopping = true;
+	for (size_t i = 0; i < state.count; i++)
+		if (state.children[i].handover != -1) {
+			close(state.children[i].handover);
+			state.children[i].handover = -1;
+			state.idle--;
+		}
+}
+
+static void
+on_signal(int signals)
+{
+	struct signalfd_siginfo info;
+
+	while (read(signals, &info, sizeof info) == sizeof info) {
+		if (info.ssi_signo == SIGCHLD)
+			children_reap();
+		else if (info.ssi_signo == SIGHUP)
+			reload();
+		else if (!state.stopping)
+			stop();
+	}
+}
+
+static int
+signals_open(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Until the running sessions are over, or their time is. */
+static void
+wait_for_sessions(int signals)
+{
+	struct pollfd p = { .fd = signals, .events = POLLIN };
+	int64_t until = clock_ms() + STOP_MS, left;
+
+	while (state.count > 0 && (left = until - clock_ms()) > 0)
+		if (poll(&p, 1, (int)left) > 0)
+			on_signal(signals);
+	for (size_t i = 0; i < state.count; i++)
+		kill(state.children[i].pid, SIGTERM);
+}
+
+int
+listener_run(struct conf *c, const struct listener *listeners, unsigned count)
+{
+	struct pollfd p[LISTENERS + 1];
+	int signals = signals_open();
+
+	state.conf = c;
+	state.listeners = listeners;
+	state.listener_count = count;
+	state.children = calloc(c->max_connections + c->prefork + 1, sizeof *state.children);
+	if (signals == -1 || state.children == NULL)
+		fatal("cannot start: %s", strerror(errno));
+	for (unsigned i = 0; i < count; i++) {
+		fcntl(listeners[i].fd, F_SETFL, fcntl(listeners[i].fd, F_GETFL) | O_NONBLOCK);
+		p[i] = (struct pollfd){ .fd = listeners[i].fd, .events = POLLIN };
+		listener_log(&listeners[i]);
+	}
+	p[count] = (struct pollfd){ .fd = signals, .events = POLLIN };
+	sandbox_enter(CELL_LISTENER, c, NULL, 0);
+	notify_manager("READY=1");
+	while (!state.stopping) {
+		children_ahead();
+		bool resting = clock_ms() < state.rest_until;
+		/* while it rests the connections wait in the kernel's queue */
+		if (poll(resting ? &p[count] : p, resting ? 1 : count + 1, resting ? REST_MS : -1) <= 0)
+			continue;
+		if (p[count].revents != 0)
+			on_signal(signals);
+		for (unsigned i = 0; i < count && !resting && !state.stopping; i++)
+			if (p[i].revents != 0)
+				connection_take(&listeners[i]);
+	}
+	for (unsigned i = 0; i < count; i++)
+		close(listeners[i].fd);
+	wait_for_sessions(signals);
+	return 0;
+}

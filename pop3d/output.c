@@ -1,0 +1,108 @@
+/* Replies, gathered into as few writes as they need. */
+#include "output.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define REPLY_MAX 512	/* RFC 2449 section 4: a response line is at most 512 octets, its end included */
+
+bool
+output_flush(struct output *o)
+{
+	size_t used = o->used;
+
+	o->used = 0;
+	return used == 0 ? o->stream->failed == NULL : stream_write(o->stream, o->buffer, used);
+}
+
+char *
+output_room(struct output *o, size_t room)
+{
+	if (OUTPUT_SIZE - o->used < room)
+		output_flush(o);
+	return o->buffer + o->used;
+}
+
+void
+output_put(struct output *o, size_t count)
+{
+	o->used += count;
+}
+
+static void __attribute__((format(printf, 3, 0)))
+put_reply(struct output *o, const char *status, const char *format, va_list ap)
+{
+	char *at = output_room(o, REPLY_MAX);
+	size_t used = strlen(status);
+
+	memcpy(at, status, used);
+	int n = vsnprintf(at + used, REPLY_MAX - used - 2, format, ap);
+	used += n < 0 ? 0 : (size_t)n < REPLY_MAX - used - 2 ? (size_t)n : REPLY_MAX - used - 3;
+	memcpy(at + used, "\r\n", 2);
+	output_put(o, used + 2);
+}
+
+void
+output_ok(struct output *o, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	put_reply(o, "+OK ", format, ap);
+	va_end(ap);
+}
+
+void
+output_err(struct output *o, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	put_reply(o, "-ERR ", format, ap);
+	va_end(ap);
+}
+
+void
+output_line(struct output *o, const char *line)
+{
+	size_t n = strlen(line);
+	char *at = output_room(o, n + 2);
+
+	memcpy(at, line, n);
+	memcpy(at + n, "\r\n", 2);
+	output_put(o, n + 2);
+}
+
+static char *
+put_number(char *at, uint64_t n)
+{
+	char digits[20];
+	size_t i = sizeof digits;
+
+	do
+		digits[--i] = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	memcpy(at, digits + i, sizeof digits - i);
+	return at + sizeof digits - i;
+}
+
+void
+output_number_text(struct output *o, uint64_t a, const char *text, size_t length)
+{
+	char *start = output_room(o, 32 + length), *at = put_number(start, a);
+
+	*at++ = ' ';
+	memcpy(at, text, length);
+	at += length;
+	memcpy(at, "\r\n", 2);
+	output_put(o, (size_t)(at + 2 - start));
+}
+
+void
+output_number_number(struct output *o, uint64_t a, uint64_t b)
+{
+	char text[20], *end = put_number(text, b);
+
+	output_number_text(o, a, text, (size_t)(end - text));
+}

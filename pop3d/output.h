@@ -1,0 +1,40 @@
+/*
+ * Replies on their way to the client. They gather in one buffer, and leave when it is full or when the client's next command is not there yet, so
+ * that a reply, or all the replies to pipelined commands, is one write.
+ */
+#ifndef POP3D_OUTPUT_H
+#define POP3D_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stream.h"
+
+#define OUTPUT_SIZE (192 * 1024)
+
+struct output {
+	struct stream *stream;
+	size_t used;
+	char buffer[OUTPUT_SIZE];
+};
+
+/* "+OK text" or "-ERR text", and the line end. */
+void output_ok(struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void output_err(struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A line as it is. */
+void output_line(struct output *o, const char *line);
+
+/* One row of LIST or UIDL. */
+void output_number_number(struct output *o, uint64_t a, uint64_t b);
+void output_number_text(struct output *o, uint64_t a, const char *text, size_t length);
+
+/* Where `room` octets may be put (at most OUTPUT_SIZE), after sending what is in the way; then how many were. */
+char *output_room(struct output *o, size_t room);
+void output_put(struct output *o, size_t count);
+
+/* Sends what there is. False if the client is gone. */
+bool output_flush(struct output *o);
+
+#endif

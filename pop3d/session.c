@@ -1,0 +1,216 @@
+/* The loop: a line, its command in the table of the state, its handler, and what the handler says comes next. */
+#include "session.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "log.h"
+#include "sandbox.h"
+#include "system.h"
+
+#define NONSENSE_MAX	20		/* lines in a row */
+#define SKIPPED_MAX	(1024 * 1024)	/* octets of one line that is too long */
+
+/* The next line, sending what is gathered before waiting for it. */
+static bool
+next_line(struct session *s, bool sasl, char **line, enum line_result *result)
+{
+	while ((*result = line_next(&s->lines, sasl, line)) == LINE_MORE) {
+		size_t size;
+		if (s->lines.skipped > SKIPPED_MAX) {
+			s->end = "nonsense";
+			return false;
+		}
+		if (!output_flush(&s->output))
+			return false;
+		char *room = line_room(&s->lines, &size);
+		size_t n = stream_read(&s->stream, room, size);
+		if (n == 0)
+			return false;
+		line_added(&s->lines, n);
+	}
+	return true;
+}
+
+bool
+session_answer(struct session *s, char **line, enum line_result *result)
+{
+	return next_line(s, true, line, result);
+}
+
+static const struct command *
+command_find(const struct command *table, const char *name, size_t length)
+{
+	for (; table->name != NULL; table++)
+		if (strlen(table->name) == length && strncasecmp(table->name, name, length) == 0)
+			return table;
+	return NULL;
+}
+
+static void
+trim_end(char *text)
+{
+	size_t n = strlen(text);
+
+	while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t'))
+		text[--n] = '\0';
+}
+
+/* A name that is not in this state's table: is it in the other's? */
+static enum event
+command_unknown(struct session *s, const char *name, size_t length)
+{
+	bool before = s->state == STATE_AUTHORIZATION;
+
+	if (command_find(before ? transaction_commands : authorization_commands, name, length) != NULL) {
+		output_err(&s->output, before ? "log in first" : "you are logged in already");
+		return EVENT_REFUSED;
+	}
+	output_err(&s->output, "unknown command");
+	return EVENT_NONSENSE;
+}
+
+static enum event
+command_run(struct session *s, char *line)
+{
+	char *name = line + strspn(line, " \t");
+	size_t length = strcspn(name, " \t");
+	const struct command *c = command_find(
+	    s->state == STATE_AUTHORIZATION ? authorization_commands : transaction_commands, name, length);
+	char *argument = name + length;
+
+	if (c == NULL)
+		return command_unknown(s, name, length);
+	if (c->argument == ARGUMENT_RAW)
+		argument += *argument != '\0';
+	else {
+		argument += strspn(argument, " \t");
+		trim_end(argument);
+	}
+	if ((*argument == '\0' && (c->argument == ARGUMENT_SOME || c->argument == ARGUMENT_RAW)) ||
+	    (*argument != '\0' && c->argument == ARGUMENT_NONE)) {
+		output_err(&s->output, "usage: %s", c->usage);
+		return EVENT_NONSENSE;
+	}
+	return c->handler(s, argument);
+}
+
+static enum event
+line_run(struct session *s, enum line_result result, char *line)
+{
+	if (result == LINE_LONG) {
+		output_err(&s->output, "line too long: at most %d octets", LINE_COMMAND);
+		return EVENT_NONSENSE;
+	}
+	if (result == LINE_NUL) {
+		output_err(&s->output, "an octet 0 is not accepted");
+		return EVENT_NONSENSE;
+	}
+	if (log_wants(LOG_DEBUG)) {	/* the name alone: what follows may be a secret */
+		char *name = line + strspn(line, " \t");
+		log_begin(LOG_DEBUG, "command");
+		log_bytes("name", name, strcspn(name, " \t"));
+		log_end();
+	}
+	return command_run(s, line);
+}
+
+/* From the greeting on, until a handler ends it or the client is gone. */
+static void
+session_loop(struct session *s)
+{
+	enum line_result result;
+	char *line;
+
+	while (s->end == NULL && next_line(s, false, &line, &result)) {
+		if (s->worker != -1 && s->stream.also_ready) {
+			/* Nothing was asked of the worker: it is gone, or another login took the maildrop over. */
+			output_err(&s->output, "[SYS/TEMP] the maildrop was closed; nothing was deleted");
+			s->end = "worker-gone";
+			break;
+		}
+		enum event event = line_run(s, result, line);
+		if (s->state == STATE_AUTHORIZATION || event == EVENT_TRANSACTION)
+			line_wipe(&s->lines);
+		if (event == EVENT_TRANSACTION) {
+			s->state = STATE_TRANSACTION;
+			s->stream.deadline = 0;
+			s->stream.idle_ms = (int)s->conf->idle_timeout * 1000;
+			s->stream.also = s->worker;
+			sandbox_enter(CELL_SESSION, s->conf, NULL, 0);
+		}
+		s->nonsense = event == EVENT_NONSENSE ? s->nonsense + 1 : 0;
+		if (s->nonsense >= NONSENSE_MAX) {
+			output_err(&s->output, "too much nonsense");
+			s->end = "nonsense";
+		}
+	}
+	if (s->end == NULL)
+		s->end = s->stream.failed;
+	output_flush(&s->output);
+}
+
+static void
+session_log_end(const struct session *s)
+{
+	log_begin(LOG_INFO, "session");
+	log_string("end", s->end != NULL ? s->end : "client-gone");
+	if (s->worker != -1)
+		log_string("user", s->user);
+	log_string("remote", s->hello.client);
+	log_number("port", s->hello.client_port);
+	log_string("tls", s->tls ? s->hello.tls_version : "no");
+	log_number("retr", s->retrieved);
+	log_number("top", s->topped);
+	log_number("dele", s->removed);
+	log_number("in", s->stream.octets_in);
+	log_number("out", s->stream.octets_out);
+	log_number("ms", (uint64_t)(clock_ms() - s->started));
+	log_end();
+}
+
+static void
+hello_fill(struct body_hello *h, int in)
+{
+	struct sockaddr_storage sa;
+	socklen_t size = sizeof sa;
+
+	session_id(h->session);
+	if (getpeername(in, (struct sockaddr *)&sa, &size) == 0)
+		address_of((struct sockaddr *)&sa, h->client, &h->client_port);
+	size = sizeof sa;
+	if (getsockname(in, (struct sockaddr *)&sa, &size) == 0)
+		address_of((struct sockaddr *)&sa, h->local, &h->local_port);
+}
+
+void
+session_run(const struct conf *c, int in, int out, bool implicit_tls)
+{
+	static struct session session;	/* large, and zero pages cost nothing until they are used */
+	struct session *s = &session;
+
+	s->conf = c;
+	s->tls = implicit_tls;
+	s->authd = s->worker = s->mbox = -1;
+	s->output.stream = &s->stream;
+	hello_fill(&s->hello, in);
+	log_session(s->hello.session);
+	/* What is not an Internet socket is a program on this host. */
+	s->loopback = s->hello.client[0] == '\0' || address_is_loopback(s->hello.client);
+	s->mechanisms = conf_mechanisms(c, s->tls, s->loopback);
+	stream_start(&s->stream, in, out);
+	s->started = clock_ms();
+	s->stream.deadline = s->started + (int64_t)c->login_timeout * 1000;
+	s->stream.idle_ms = (int)c->login_timeout * 1000;
+	s->authd = ask_connect(c);
+	sandbox_enter(CELL_POP3D, c, NULL, 0);
+	output_ok(&s->output, "Postern ready");
+	session_loop(s);
+	session_log_end(s);
+}

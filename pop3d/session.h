@@ -1,0 +1,80 @@
+/* A session: one connection, from greeting to QUIT, and all that pop3d knows of it. */
+#ifndef POP3D_SESSION_H
+#define POP3D_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "catalogue.h"
+#include "conf.h"
+#include "line.h"
+#include "messages.h"
+#include "output.h"
+#include "stream.h"
+
+/* RFC 1939's states; UPDATE is not one in which a command can come. */
+enum state { STATE_AUTHORIZATION, STATE_TRANSACTION };
+
+/* What a handler tells the loop; the reply to the command is in the output already. */
+enum event {
+	EVENT_DONE,		/* a good command */
+	EVENT_REFUSED,		/* a known command that could not be done; not nonsense */
+	EVENT_NONSENSE,		/* not a command, or not its grammar: too much of it ends the session */
+	EVENT_TRANSACTION,	/* logged in: the other table holds from now on */
+	EVENT_END		/* nothing more is read; session->end says why */
+};
+
+struct session {
+	const struct conf *conf;
+	struct stream stream;
+	struct lines lines;
+	struct output output;
+	struct body_hello hello;	/* id, addresses, TLS facts */
+	bool hello_sent;
+	bool tls;
+	bool loopback;
+	uint32_t mechanisms;		/* offered on this connection as it is now: conf_mechanisms() */
+	enum state state;
+	unsigned nonsense;		/* lines of it in a row */
+	int authd;			/* the verifier, or -1 */
+	int64_t started;
+	const char *end;		/* why the session is over, for the log */
+
+	char user[USER_SIZE];		/* USER's, then the one who is logged in */
+
+	/* TRANSACTION */
+	int worker;			/* -1 before login */
+	struct catalogue catalogue;
+	struct body_ready ready;
+	int mbox;			/* open for reading; -1 for a Maildir */
+	bool no_delete;
+	unsigned char *marks;		/* enum mark, one a message */
+	uint32_t deleted;
+	uint64_t deleted_octets;
+	uint32_t ahead;			/* the message that was asked for ahead; 0: none */
+	uint32_t retrieved, topped, removed;	/* how many, for the log */
+};
+
+struct command {
+	const char *name;
+	/* `argument` is what follows the name and blanks; without trailing blanks, "" if there is nothing. */
+	enum event (*handler)(struct session *s, char *argument);
+	enum { ARGUMENT_NONE, ARGUMENT_SOME, ARGUMENT_MAYBE, ARGUMENT_RAW } argument;	/* RAW: after one blank, as it is */
+	const char *usage;		/* for the error */
+};
+
+extern const struct command authorization_commands[], transaction_commands[];	/* ended by one without a name */
+
+/* Speaks with the client on in and out until it is over. Never fails: what goes wrong is told to the client and the log. */
+void session_run(const struct conf *c, int in, int out, bool implicit_tls);
+
+/* For the handlers: the next line, which answers a challenge. False if the client is gone. */
+bool session_answer(struct session *s, char **line, enum line_result *result);
+
+/* CAPA, the same in both states but for what cannot be done again. */
+enum event on_capa(struct session *s, char *argument);
+
+/* A message to the client, for RETR (lines NULL) and TOP. */
+enum event retrieve(struct session *s, uint32_t number, const uint64_t *lines);
+
+#endif

@@ -1,0 +1,28 @@
+/* The connection with the client: octets in and out, each with a deadline. */
+#ifndef POP3D_STREAM_H
+#define POP3D_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct stream {
+	int in, out;		/* non-blocking; the same socket, or inetd's descriptors 0 and 1 */
+	int also;		/* wake up for this descriptor too while waiting for input; -1: none */
+	bool also_ready;	/* it has something to say, or is gone */
+	int64_t deadline;	/* clock_ms() by which all must be over; 0: none */
+	int idle_ms;		/* how long one wait may last */
+	const char *failed;	/* why it came to an end: "client-gone", "timeout", "io-error"; NULL while it works */
+	uint64_t octets_in, octets_out;
+};
+
+/* Makes both descriptors non-blocking and, if they are TCP, sets TCP_NODELAY and what notices a dead peer in about two minutes. */
+void stream_start(struct stream *s, int in, int out);
+
+/* Up to `size` octets, at least one. 0 if the client has closed or the time is over: s->failed says. */
+size_t stream_read(struct stream *s, char *buffer, size_t size);
+
+/* Writes all of it. False if that cannot be done: s->failed says. */
+bool stream_write(struct stream *s, const char *data, size_t length);
+
+#endif

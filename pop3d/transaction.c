@@ -1,0 +1,241 @@
+/* The TRANSACTION state (RFC 1939 section 5), and QUIT's way into UPDATE (section 6). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ask.h"
+#include "log.h"
+#include "session.h"
+#include "system.h"
+
+/* What the client is told if the UPDATE did not remove all that was marked. */
+static const char *const update_failures[FAILURE_COUNT] = {
+	[FAILURE_TEMPORARY] = "[SYS/TEMP] the maildrop could not be updated",
+	[FAILURE_PERMISSION] = "[SYS/PERM] the maildrop may not be written by its owner",
+	[FAILURE_KIND] = "[SYS/PERM] what stands in the maildrop's place is not a maildrop",
+	[FAILURE_USER] = "[SYS/PERM] there is no maildrop for this user",
+	[FAILURE_FULL] = "[SYS/TEMP] the disk is full or over quota",
+	[FAILURE_CHANGED] = "[SYS/TEMP] another program changed the maildrop",
+	[FAILURE_VANISHED] = "[SYS/TEMP] the maildrop has vanished",
+	[FAILURE_TAKEN] = "[IN-USE] a newer session took the maildrop over",
+};
+
+static bool
+is_deleted(const struct session *s, uint32_t number)
+{
+	return (s->marks[number - 1] & MARK_DELETED) != 0;
+}
+
+static const struct catalogue_row *
+row_of(const struct session *s, uint32_t number)
+{
+	return &s->catalogue.rows[number - 1];
+}
+
+/* The number of a message that is there and not deleted. False, with the reply given, if it is not one. */
+static bool
+number_take(struct session *s, const char *text, uint32_t *number, enum event *event)
+{
+	uint64_t n;
+	const char *wrong = number_parse(text, 1, s->ready.count, &n);
+
+	*event = EVENT_REFUSED;
+	if (wrong != NULL && wrong[0] == 'n') {
+		output_err(&s->output, "a message number is accepted, from 1 to %u", s->ready.count);
+		*event = EVENT_NONSENSE;
+	} else if (wrong != NULL)
+		output_err(&s->output, "no such message, there are %u", s->ready.count);
+	else if (is_deleted(s, (uint32_t)n))
+		output_err(&s->output, "message %u is deleted", (unsigned)n);
+	else {
+		*number = (uint32_t)n;
+		return true;
+	}
+	return false;
+}
+
+static uint32_t
+left_count(const struct session *s)
+{
+	return s->ready.count - s->deleted;
+}
+
+static unsigned long long
+left_octets(const struct session *s)
+{
+	return s->ready.octets - s->deleted_octets;
+}
+
+static enum event
+on_stat(struct session *s, char *argument)
+{
+	(void)argument;
+	output_ok(&s->output, "%u %llu", left_count(s), left_octets(s));
+	return EVENT_DONE;
+}
+
+static enum event
+on_list(struct session *s, char *argument)
+{
+	uint32_t n;
+	enum event event;
+
+	if (*argument != '\0') {
+		if (!number_take(s, argument, &n, &event))
+			return event;
+		output_ok(&s->output, "%u %llu", n, (unsigned long long)row_of(s, n)->octets);
+		return EVENT_DONE;
+	}
+	output_ok(&s->output, "%u messages (%llu octets)", left_count(s), left_octets(s));
+	for (n = 1; n <= s->ready.count; n++)
+		if (!is_deleted(s, n))
+			output_number_number(&s->output, n, row_of(s, n)->octets);
+	output_line(&s->output, ".");
+	return EVENT_DONE;
+}
+
+static enum event
+on_uidl(struct session *s, char *argument)
+{
+	uint32_t n;
+	enum event event;
+
+	if (*argument != '\0') {
+		if (!number_take(s, argument, &n, &event))
+			return event;
+		output_ok(&s->output, "%u %.*s", n, (int)row_of(s, n)->uid_length, s->catalogue.uids + row_of(s, n)->uid);
+		return EVENT_DONE;
+	}
+	output_ok(&s->output, "%u messages", left_count(s));
+	for (n = 1; n <= s->ready.count; n++)
+		if (!is_deleted(s, n))
+			output_number_text(&s->output, n, s->catalogue.uids + row_of(s, n)->uid, row_of(s, n)->uid_length);
+	output_line(&s->output, ".");
+	return EVENT_DONE;
+}
+
+static enum event
+on_retr(struct session *s, char *argument)
+{
+	uint32_t n;
+	enum event event;
+
+	return number_take(s, argument, &n, &event) ? retrieve(s, n, NULL) : event;
+}
+
+static enum event
+on_top(struct session *s, char *argument)
+{
+	size_t length = strcspn(argument, " \t");
+	char *lines = argument + length;
+	uint64_t count;
+	uint32_t n;
+	enum event event;
+
+	if (*lines != '\0')
+		*lines++ = '\0';
+	lines += strspn(lines, " \t");
+	if (number_parse(lines, 0, UINT64_MAX, &count) != NULL) {
+		output_err(&s->output, "usage: TOP message lines");
+		return EVENT_NONSENSE;
+	}
+	return number_take(s, argument, &n, &event) ? retrieve(s, n, &count) : event;
+}
+
+static enum event
+on_dele(struct session *s, char *argument)
+{
+	uint32_t n;
+	enum event event;
+
+	if (!number_take(s, argument, &n, &event))
+		return event;
+	if (s->no_delete) {
+		output_err(&s->output, "[SYS/PERM] this password is for reading only");
+		return EVENT_REFUSED;
+	}
+	s->marks[n - 1] |= MARK_DELETED;
+	s->deleted++;
+	s->deleted_octets += row_of(s, n)->octets;
+	output_ok(&s->output, "message %u deleted", n);
+	return EVENT_DONE;
+}
+
+static enum event
+on_rset(struct session *s, char *argument)
+{
+	(void)argument;
+	for (uint32_t i = 0; i < s->ready.count; i++)
+		s->marks[i] &= (unsigned char)~MARK_DELETED;
+	s->deleted = 0;
+	s->deleted_octets = 0;
+	output_ok(&s->output, "%u messages (%llu octets)", left_count(s), left_octets(s));
+	return EVENT_DONE;
+}
+
+static enum event
+on_noop(struct session *s, char *argument)
+{
+	(void)argument;
+	output_ok(&s->output, "nothing done");
+	return EVENT_DONE;
+}
+
+/* Is anything marked that the worker has to know of? */
+static bool
+any_mark(const struct session *s)
+{
+	return s->deleted > 0 || s->retrieved > 0;
+}
+
+/* A FETCH that was asked for ahead is answered before the answer to anything else. */
+static void
+drain_ahead(struct session *s)
+{
+	struct message m;
+
+	if (s->ahead != 0 && ask_fetched(s->worker, s->ahead, &m) == 1)
+		message_clear(&m);
+	s->ahead = 0;
+}
+
+static enum event
+on_quit(struct session *s, char *argument)
+{
+	struct message m;
+
+	(void)argument;
+	drain_ahead(s);
+	s->end = "quit";
+	if (ask_update(s->worker, any_mark(s) ? s->marks : NULL, s->ready.count, &m) == 0) {
+		s->end = "update-failed";
+		if (s->deleted > 0)
+			output_err(&s->output, "%s", update_failures[FAILURE_TEMPORARY]);
+		else
+			output_ok(&s->output, "goodbye");
+		return EVENT_END;
+	}
+	if (m.header.type == MESSAGE_UPDATED) {
+		s->removed = m.body.updated.deleted;
+		output_ok(&s->output, "goodbye, %u messages left", m.body.updated.left);
+	} else {
+		s->end = "update-failed";
+		output_err(&s->output, "%s: %u marked messages were left", update_failures[m.body.update_failed.failure],
+		    m.body.update_failed.left);
+	}
+	message_clear(&m);
+	return EVENT_END;
+}
+
+const struct command transaction_commands[] = {
+	{ "STAT", on_stat, ARGUMENT_NONE, "STAT" },
+	{ "LIST", on_list, ARGUMENT_MAYBE, "LIST [message]" },
+	{ "RETR", on_retr, ARGUMENT_SOME, "RETR message" },
+	{ "DELE", on_dele, ARGUMENT_SOME, "DELE message" },
+	{ "NOOP", on_noop, ARGUMENT_NONE, "NOOP" },
+	{ "RSET", on_rset, ARGUMENT_NONE, "RSET" },
+	{ "TOP", on_top, ARGUMENT_SOME, "TOP message lines" },
+	{ "UIDL", on_uidl, ARGUMENT_MAYBE, "UIDL [message]" },
+	{ "CAPA", on_capa, ARGUMENT_NONE, "CAPA" },
+	{ "QUIT", on_quit, ARGUMENT_NONE, "QUIT" },
+	{ NULL, NULL, ARGUMENT_NONE, NULL }
+};
