@@ -116,6 +116,19 @@ body_sound(uint32_t type, const union message_body *b)
 		return ENDS(b->verdict.user) && b->verdict.denial <= DENIED_COUNT;
 	case MESSAGE_ATTACH:
 		return b->attach.side == SIDE_HASHER || b->attach.side == SIDE_PAM || b->attach.side == SIDE_KEEPER;
+	case MESSAGE_HANDED:
+		return b->handed.what < PRIVILEGED_COUNT;
+	case MESSAGE_RESOLVED:
+		return ENDS(b->resolved.user) && ENDS(b->resolved.mbox);
+	case MESSAGE_MAILDROP:
+		return ENDS(b->maildrop.path) && b->maildrop.kind < 2; /* enum maildrop_kind */
+	case MESSAGE_SPOOL_COMMAND:
+		return ENDS(b->spool_command.argument) && b->spool_command.command < SPOOL_COMMAND_COUNT;
+	case MESSAGE_SPOOL_SESSION:
+		return ENDS(b->spool_session.session) && ENDS(b->spool_session.user) && ENDS(b->spool_session.client) &&
+		    ENDS(b->spool_session.path);
+	case MESSAGE_SPOOL_CHANNEL:
+		return ENDS(b->spool_channel.session);
 	default:
 		/* numbers only, any of which the receiver can bear */
 		return type < MESSAGE_COUNT;

@@ -241,6 +241,12 @@ enum privileged {
 	PRIVILEGED_JOURNAL_DROP,	/* the UPDATE is done and durable */
 	PRIVILEGED_JOURNAL_SET_ASIDE,	/* not to be acted on: keep it under another name */
 	PRIVILEGED_CACHE_DROP,
+	/* These are answered by HANDED with the file, or by DONE with an error. */
+	PRIVILEGED_JOURNAL_FIND,	/* the journal that an earlier UPDATE left; error ENOENT: none did */
+	PRIVILEGED_JOURNAL_MAKE,	/* an empty one, its name durable */
+	PRIVILEGED_CACHE_OPEN,		/* made if it was not there */
+	PRIVILEGED_LOCKFILE_OPEN,	/* the session lock's file beside the mbox, made if it was not there */
+	PRIVILEGED_LOCKFILE_REMOVE,
 	PRIVILEGED_COUNT
 };
 struct body_privileged {
@@ -249,6 +255,59 @@ struct body_privileged {
 struct body_done {
 	uint32_t what;
 	int32_t error;			/* 0 or an errno */
+};
+
+/* SPOOLD: the file that PRIVILEGED asked for. */
+struct body_handed {
+	uint32_t what;
+};
+
+/*
+ * WORKER to SPOOLD, its first message, sent while it is still root and has not touched the maildrop: whose rights it will have. What the
+ * parent does for it later is bound to this.
+ */
+struct body_resolved {
+	char user[USER_SIZE];
+	char mbox[PATH_SIZE];		/* where an mbox would be, as configured: MAILBOX.lock is made beside it; empty if it is a Maildir */
+	uint32_t uid;
+	uint32_t gid;
+};
+
+/* WORKER to SPOOLD, once: the maildrop's canonical path. With the uid it names the journal and the cache. */
+struct body_maildrop {
+	char path[PATH_SIZE];
+	uint32_t kind;			/* enum maildrop_kind */
+};
+
+/* spoolctl asks SPOOLD on its control socket. Answered by SPOOL_SESSION (any number), SPOOL_CHANNEL (or not), then SPOOL_FINISHED. */
+enum spool_command {
+	SPOOL_WHO,			/* a SPOOL_SESSION for each */
+	SPOOL_END,			/* argument: a session id. Ended without an UPDATE */
+	SPOOL_OPEN,			/* argument: a user. SPOOL_CHANNEL: the tool takes POP3D's side of a session */
+	SPOOL_REBUILD,			/* the same, after the cache has been dropped */
+	SPOOL_RECOVER,			/* finish every UPDATE that was cut off */
+	SPOOL_COMMAND_COUNT
+};
+struct body_spool_command {
+	char argument[USER_SIZE];
+	uint32_t command;
+};
+struct body_spool_session {
+	char session[SESSION_ID_SIZE];
+	char user[USER_SIZE];
+	char client[ADDRESS_SIZE];
+	char path[PATH_SIZE];
+	char zero[7];
+	uint32_t uid;
+	uint32_t pid;
+	int64_t since;
+};
+struct body_spool_channel {
+	char session[SESSION_ID_SIZE];
+};
+struct body_spool_finished {
+	int32_t error;			/* 0 or an errno */
+	uint32_t count;			/* SPOOL_RECOVER: journals found; SPOOL_WHO: sessions */
 };
 
 /* VERIFIER to HASHER: does this password fit this hash (libsodium's string, or crypt(3)'s)? */
@@ -315,7 +374,14 @@ struct body_attach {
 	M(HASHED,	HASHER,		VERIFIER,	0, hashed) \
 	M(ATTEMPT,	VERIFIER,	PAM,		0, attempt) \
 	M(VERDICT,	PAM,		VERIFIER,	0, verdict) \
-	M(ATTACH,	AUTHD,		VERIFIER,	1, attach)
+	M(ATTACH,	AUTHD,		VERIFIER,	1, attach) \
+	M(HANDED,	SPOOLD,		WORKER,		1, handed) \
+	M(RESOLVED,	WORKER,		SPOOLD,		0, resolved) \
+	M(MAILDROP,	WORKER,		SPOOLD,		0, maildrop) \
+	M(SPOOL_COMMAND, TOOL,		SPOOLD,		0, spool_command) \
+	M(SPOOL_SESSION, SPOOLD,	TOOL,		0, spool_session) \
+	M(SPOOL_CHANNEL, SPOOLD,	TOOL,		1, spool_channel) \
+	M(SPOOL_FINISHED, SPOOLD,	TOOL,		0, spool_finished)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };
