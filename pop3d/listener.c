@@ -390,6 +390,21 @@ wait_for_sessions(int signals)
 		kill(state.children[i].pid, SIGTERM);
 }
 
+/* It may still read its configuration, and fork children whose narrower filters are made here once. */
+static void
+confine(const struct conf *c)
+{
+	char folder[CONF_STRING];
+	struct sandbox_path path = { folder, SANDBOX_READ };
+
+	string_copy(folder, sizeof folder, c->file);
+	char *slash = strrchr(folder, '/');
+	string_copy(slash != NULL ? slash + (slash == folder) : folder, 2, slash != NULL ? "" : ".");
+	if (c->sandbox != SANDBOX_OFF && (sandbox_prepare(CELL_POP3D) == -1 || sandbox_prepare(CELL_SESSION) == -1))
+		fatal("cannot start without its filters");
+	sandbox_enter(CELL_LISTENER, c, &path, 1);
+}
+
 int
 listener_run(struct conf *c, const struct listener *listeners, unsigned count)
 {
@@ -408,7 +423,7 @@ listener_run(struct conf *c, const struct listener *listeners, unsigned count)
 		listener_log(&listeners[i]);
 	}
 	p[count] = (struct pollfd){ .fd = signals, .events = POLLIN };
-	sandbox_enter(CELL_LISTENER, c, NULL, 0);
+	confine(c);
 	notify_manager("READY=1");
 	while (!state.stopping) {
 		children_ahead();

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "listener.h"
@@ -72,6 +73,7 @@ main(int argc, char **argv)
 	if (privilege_is_root())
 		fatal("pop3d does not run as root: let systemd, inetd or setpriv give it the user %s", conf.pop3d_user);
 	sandbox_check(&conf);
+	tzset();	/* now, as gmtime(3) and strftime(3) would open files for it in the cell */
 	if (connection != -1) {
 		session_run(&conf, connection, connection == 0 ? 1 : connection, false);
 		return 0;

@@ -1,0 +1,403 @@
+/*
+ * The cells. The table says who may still make which system call; read it by column. Everything else kills the process.
+ *
+ * A filter is inherited, and a child can only add to it. So the listener's is at least what pop3d's children need, spoold's what
+ * its workers need, authd's what its children need: the columns L, O and A are widened by those below them.
+ */
+#include "sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define L (1u << CELL_LISTENER)
+#define P (1u << CELL_POP3D)
+#define S (1u << CELL_SESSION)
+#define A (1u << CELL_AUTHD)
+#define V (1u << CELL_VERIFIER)
+#define H (1u << CELL_HASHER)
+#define K (1u << CELL_KEEPER)
+#define O (1u << CELL_SPOOLD)
+#define W (1u << CELL_WORKER)
+#define ALL (L | P | S | A | V | H | K | O | W)
+
+/* What a rule wants of an argument; see rule_add. */
+enum when { ALWAYS, NOT_EXECUTABLE, UNIX_ONLY, CLONE_ONLY, THREADS_ONLY, FORK_OR_THREADS, TO_ITSELF };
+
+static const struct rule {
+	const char *call;
+	unsigned cells;
+	enum when when;
+} rules[] = {
+	/* memory, time, ending: nothing that reaches outside the process */
+	{ "brk", ALL, ALWAYS }, { "mmap", ALL, NOT_EXECUTABLE }, { "mprotect", ALL, NOT_EXECUTABLE },
+	{ "munmap", ALL, ALWAYS }, { "mremap", ALL, ALWAYS }, { "madvise", ALL, ALWAYS }, { "futex", ALL, ALWAYS },
+	{ "exit", ALL, ALWAYS }, { "exit_group", ALL, ALWAYS }, { "restart_syscall", ALL, ALWAYS },
+	{ "rt_sigreturn", ALL, ALWAYS }, { "rt_sigprocmask", ALL, ALWAYS }, { "rt_sigaction", ALL, ALWAYS },
+	{ "clock_gettime", ALL, ALWAYS }, { "gettimeofday", ALL, ALWAYS }, { "time", ALL, ALWAYS },
+	{ "getrandom", ALL, ALWAYS }, { "getpid", ALL, ALWAYS }, { "gettid", ALL, ALWAYS }, { "getppid", ALL, ALWAYS },
+	{ "getuid", ALL, ALWAYS }, { "geteuid", ALL, ALWAYS }, { "getgid", ALL, ALWAYS }, { "getegid", ALL, ALWAYS },
+	{ "tgkill", ALL, TO_ITSELF },		/* abort(3) */
+	{ "sched_yield", ALL, ALWAYS }, { "getrlimit", ALL, ALWAYS }, { "clock_nanosleep", A | V | H | K | W, ALWAYS },
+
+	/* what is open already */
+	{ "read", ALL, ALWAYS }, { "write", ALL, ALWAYS }, { "writev", ALL, ALWAYS }, { "close", ALL, ALWAYS },
+	{ "poll", ALL, ALWAYS }, { "ppoll", ALL, ALWAYS }, { "fcntl", ALL, ALWAYS }, { "fstat", ALL, ALWAYS },
+	{ "newfstatat", ALL, ALWAYS },		/* fstat(3) is made of it: looks, opens nothing */
+	{ "lseek", ALL, ALWAYS }, { "pread64", P | S | V | K | W, ALWAYS }, { "sendmsg", ALL, ALWAYS }, { "recvmsg", ALL, ALWAYS },
+	{ "sendto", P | S | V | O | K, ALWAYS }, { "recvfrom", P | S | V | O | K, ALWAYS }, { "readv", P | S, ALWAYS },
+	{ "sendfile", P | S, ALWAYS }, { "setsockopt", L | P | V | O, ALWAYS }, { "getsockopt", L | P | V | O, ALWAYS },
+	{ "getsockname", L, ALWAYS }, { "getpeername", L, ALWAYS }, { "shutdown", L | P | S | V, ALWAYS },
+	{ "memfd_create", P | S | W | V | K, ALWAYS }, { "epoll_create1", A | V | K | O, ALWAYS },
+	{ "epoll_ctl", A | V | K | O, ALWAYS }, { "epoll_wait", A | V | K | O, ALWAYS }, { "epoll_pwait", A | V | K | O, ALWAYS },
+	{ "signalfd4", L | A | V | O, ALWAYS }, { "timerfd_create", A | V | K | O, ALWAYS }, { "timerfd_settime", A | V | K | O, ALWAYS },
+	{ "mlock", A | V | H | K, ALWAYS }, { "munlock", A | V | H | K, ALWAYS },
+
+	/* accepting, and reaching the suite's own sockets */
+	{ "accept4", L | V | O, ALWAYS }, { "socket", L | V, UNIX_ONLY }, { "connect", L | V, ALWAYS },
+	{ "socketpair", L | A | O, ALWAYS }, { "inotify_init1", A | K, ALWAYS }, { "inotify_add_watch", A | K, ALWAYS },
+
+	/* making processes; entering a narrower cell */
+	{ "clone", L | A | O, FORK_OR_THREADS }, { "clone", W, THREADS_ONLY }, { "fork", L | A | O, ALWAYS },
+	{ "set_robust_list", L | A | O | W, ALWAYS }, { "rseq", L | A | O | W, ALWAYS }, { "set_tid_address", L | A | O, ALWAYS },
+	{ "wait4", L | A | O, ALWAYS }, { "waitid", L | A | O, ALWAYS }, { "kill", L | A | O, ALWAYS },
+	{ "prctl", L | P | A | O, ALWAYS }, { "seccomp", L | P | A | O, ALWAYS },
+	{ "landlock_create_ruleset", L | A | O, ALWAYS }, { "landlock_add_rule", L | A | O, ALWAYS },
+	{ "landlock_restrict_self", L | A | O, ALWAYS }, { "prlimit64", ALL & ~(S | P), ALWAYS },
+	{ "sched_getaffinity", A | O | W, ALWAYS },
+	{ "close_range", L | A | O, ALWAYS }, { "dup", A | O, ALWAYS }, { "dup2", A | O, ALWAYS }, { "dup3", A | O, ALWAYS },
+	{ "pipe2", A | O, ALWAYS }, { "umask", A | O | W, ALWAYS }, { "setpgid", A | O, ALWAYS },
+
+	/* files: the listener reads its configuration again; where and what, Landlock says */
+	{ "openat", L | A | V | O | W, ALWAYS }, { "openat2", O | W, ALWAYS }, { "access", A | V | O | W, ALWAYS },
+	{ "faccessat", A | V | O | W, ALWAYS }, { "faccessat2", A | V | O | W, ALWAYS }, { "stat", A | V | O | W, ALWAYS },
+	{ "lstat", A | V | O | W, ALWAYS }, { "statx", A | V | O | W, ALWAYS }, { "readlink", A | V | O | W, ALWAYS },
+	{ "readlinkat", O | W, ALWAYS }, { "getdents64", A | O | W, ALWAYS }, { "statfs", A | O | W, ALWAYS },
+	{ "fstatfs", A | V | O | W, ALWAYS }, { "getcwd", A | V | O, ALWAYS }, { "chdir", A | O, ALWAYS }, { "fchdir", A | O, ALWAYS },
+	{ "pwrite64", A | V | O | W, ALWAYS }, { "pwritev", O | W, ALWAYS }, { "preadv", O | W, ALWAYS }, { "ftruncate", A | V | O | W, ALWAYS },
+	{ "fsync", A | V | O | W, ALWAYS }, { "fdatasync", A | V | O | W, ALWAYS }, { "fallocate", O | W, ALWAYS },
+	{ "copy_file_range", O | W, ALWAYS }, { "sync_file_range", O | W, ALWAYS }, { "fadvise64", O | W, ALWAYS }, { "readahead", O | W, ALWAYS },
+	{ "flock", A | O | W, ALWAYS }, { "rename", A | V | O | W, ALWAYS }, { "renameat", A | V | O | W, ALWAYS },
+	{ "renameat2", A | V | O | W, ALWAYS }, { "unlink", A | V | O | W, ALWAYS }, { "unlinkat", A | V | O | W, ALWAYS },
+	{ "link", O | W, ALWAYS }, { "linkat", O | W, ALWAYS }, { "mkdir", A | O, ALWAYS }, { "mkdirat", A | O | W, ALWAYS },
+	{ "utimensat", O | W, ALWAYS }, { "ioctl", O, ALWAYS }, { "ioctl", W, CLONE_ONLY },
+
+	/* root, before it is given up: spoold's children resolve a name (any NSS module) and become its owner */
+	{ "socket", O, ALWAYS }, { "connect", O, ALWAYS }, { "bind", A | O, ALWAYS }, { "listen", A | O, ALWAYS },
+	{ "socket", A, ALWAYS }, { "connect", A, ALWAYS }, { "sendmmsg", O, ALWAYS }, { "recvmmsg", O, ALWAYS }, { "uname", A | O, ALWAYS },
+	{ "sysinfo", A | O, ALWAYS }, { "chmod", A | O, ALWAYS }, { "fchmod", A | O, ALWAYS }, { "fchmodat", A | O, ALWAYS },
+	{ "chown", A | O, ALWAYS }, { "fchown", A | O, ALWAYS }, { "fchownat", A | O, ALWAYS }, { "lchown", A | O, ALWAYS },
+	{ "setuid", A | O, ALWAYS }, { "setgid", A | O, ALWAYS }, { "setreuid", A | O, ALWAYS }, { "setregid", A | O, ALWAYS },
+	{ "setresuid", A | O, ALWAYS }, { "setresgid", A | O, ALWAYS }, { "setgroups", A | O, ALWAYS },
+	{ "getgroups", A | O, ALWAYS }, { "getresuid", A | O, ALWAYS }, { "getresgid", A | O, ALWAYS },
+	{ "capget", A | O, ALWAYS }, { "capset", A | O, ALWAYS }, { "pidfd_open", A | O, ALWAYS }, { "pidfd_send_signal", A | O, ALWAYS },
+};
+#define RULES (sizeof rules / sizeof rules[0])
+
+/* Calls that libc merely tries, and does without. */
+static const struct {
+	const char *call;
+	int error;
+} probes[] = {
+	{ "clone3", ENOSYS },	/* fork and threads fall back to clone, whose flags can be seen */
+};
+
+static const char *const names[CELL_COUNT] = {
+	"listener", "pop3d", "session", "authd", "verifier", "hasher", "keeper", "pam", "spoold", "worker"
+};
+
+/* A filter ready to load; made once, loaded by every child. */
+static struct {
+	struct sock_filter *code;
+	unsigned short count;
+} ready[CELL_COUNT];
+
+static unsigned
+widened(unsigned cells)
+{
+	if (cells & (P | S))
+		cells |= L;
+	if (cells & (V | H | K))
+		cells |= A;
+	if (cells & W)
+		cells |= O;
+	return cells;
+}
+
+/* One rule, with what it wants of the arguments. 0 or libseccomp's negative errno. */
+static int
+rule_add(scmp_filter_ctx ctx, int call, enum when when)
+{
+	switch (when) {
+	case ALWAYS:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 0);
+	case NOT_EXECUTABLE:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	case UNIX_ONLY:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	case CLONE_ONLY:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A1(SCMP_CMP_EQ, FICLONERANGE));
+	case THREADS_ONLY:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1,
+		    SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM));
+	case FORK_OR_THREADS:	/* no new namespaces: they would make a root of somebody */
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_MASKED_EQ,
+		    CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP, 0));
+	case TO_ITSELF:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+	}
+	return -EINVAL;
+}
+
+#ifdef SANDBOX_TRAP
+#define ACT_DEFAULT SCMP_ACT_TRAP
+static void
+on_trap(int signal, siginfo_t *info, void *context)
+{
+	char text[128];
+	char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, info->si_syscall);
+	int n = snprintf(text, sizeof text, "sandbox: %s (%d) is forbidden here\n", name != NULL ? name : "?", info->si_syscall);
+
+	(void)signal;
+	(void)context;
+	if (write(2, text, (size_t)n) == n)
+		_exit(99);
+	_exit(98);
+}
+#else
+#define ACT_DEFAULT SCMP_ACT_KILL_PROCESS
+#endif
+
+static int
+filter_fill(scmp_filter_ctx ctx, enum cell cell)
+{
+	int error;
+
+	for (size_t i = 0; i < RULES; i++) {
+		if ((widened(rules[i].cells) & (1u << cell)) == 0)
+			continue;
+		int call = seccomp_syscall_resolve_name(rules[i].call);
+		if (call < 0)
+			continue;	/* this architecture does not have it */
+		/* widened: what a child's argument rule allows, its parent's must */
+		enum when when = rules[i].when == TO_ITSELF && (cell == CELL_LISTENER || cell == CELL_AUTHD || cell == CELL_SPOOLD) ?
+		    ALWAYS : rules[i].when;
+		if ((error = rule_add(ctx, call, when)) < 0 && error != -EEXIST)
+			return error;
+	}
+	for (size_t i = 0; i < sizeof probes / sizeof probes[0]; i++) {
+		int call = seccomp_syscall_resolve_name(probes[i].call);
+		if (call >= 0 && (error = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((uint32_t)probes[i].error), call, 0)) < 0)
+			return error;
+	}
+	return 0;
+}
+
+/* Takes the program that libseccomp wrote into fd. */
+static int
+filter_take(enum cell cell, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == -1 || st.st_size <= 0 || (size_t)st.st_size / sizeof(struct sock_filter) > BPF_MAXINSNS)
+		return -1;
+	struct sock_filter *code = malloc((size_t)st.st_size);
+	if (code == NULL || pread(fd, code, (size_t)st.st_size, 0) != st.st_size) {
+		free(code);
+		return -1;
+	}
+	ready[cell].code = code;
+	ready[cell].count = (unsigned short)((size_t)st.st_size / sizeof *code);
+	return 0;
+}
+
+int
+sandbox_prepare(enum cell cell)
+{
+	if (ready[cell].code != NULL || cell == CELL_PAM)
+		return 0;
+	scmp_filter_ctx ctx = seccomp_init(ACT_DEFAULT);
+	int fd = memfd_create("filter", MFD_CLOEXEC), result = -1;
+
+	if (ctx != NULL && fd != -1 && seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2) == 0 &&
+	    filter_fill(ctx, cell) == 0 && seccomp_export_bpf(ctx, fd) == 0)
+		result = filter_take(cell, fd);
+	if (result == -1)
+		log_text(LOG_ERR, "the system call filter of %s cannot be made", names[cell]);
+	if (ctx != NULL)
+		seccomp_release(ctx);
+	if (fd != -1)
+		close(fd);
+	return result;
+}
+
+/* Landlock, by the numbers of its newest interface: the headers of a distribution may be older than its kernel. */
+
+struct ruleset {
+	uint64_t fs, net, scoped;
+};
+struct beneath {
+	uint64_t allowed;
+	int32_t parent;
+} __attribute__((packed));
+
+#define FS_EXECUTE	(1ull << 0)
+#define FS_WRITE_FILE	(1ull << 1)
+#define FS_READ_FILE	(1ull << 2)
+#define FS_READ_DIR	(1ull << 3)
+#define FS_REMOVE_FILE	(1ull << 5)
+#define FS_MAKE_DIR	(1ull << 7)
+#define FS_MAKE_REG	(1ull << 8)
+#define FS_REFER	(1ull << 13)	/* version 2 */
+#define FS_TRUNCATE	(1ull << 14)	/* 3 */
+#define FS_FILE		(FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE)
+
+static int
+landlock_version(void)
+{
+	return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, 1);
+}
+
+static struct ruleset
+landlock_handled(int version)
+{
+	struct ruleset r = { .fs = (1ull << 13) - 1 };
+
+	if (version >= 2)
+		r.fs |= FS_REFER;
+	if (version >= 3)
+		r.fs |= FS_TRUNCATE;
+	if (version >= 4)
+		r.net = 3;	/* TCP bind and connect */
+	if (version >= 5)
+		r.fs |= 1ull << 15;	/* ioctl on devices */
+	if (version >= 6)
+		r.scoped = 3;	/* abstract sockets, signals */
+	return r;
+}
+
+static int
+landlock_allow(int ruleset, const struct ruleset *handled, const struct sandbox_path *path)
+{
+	struct beneath b = { .parent = open(path->path, O_PATH | O_CLOEXEC) };
+	struct stat st;
+
+	if (b.parent == -1)
+		return errno == ENOENT ? 0 : -1;	/* what is not there cannot be reached either */
+	if (path->rights & SANDBOX_READ)
+		b.allowed |= FS_READ_FILE | FS_READ_DIR;
+	if (path->rights & SANDBOX_WRITE)
+		b.allowed |= FS_WRITE_FILE | FS_TRUNCATE | FS_REMOVE_FILE | FS_MAKE_REG | FS_MAKE_DIR | FS_REFER;
+	int result = fstat(b.parent, &st);
+	if (result == 0) {
+		b.allowed &= handled->fs & (S_ISDIR(st.st_mode) ? ~0ull : FS_FILE);
+		result = (int)syscall(SYS_landlock_add_rule, ruleset, 1, &b, 0);
+	}
+	close(b.parent);
+	return result;
+}
+
+static int
+landlock_enter(const struct sandbox_path *paths, size_t count)
+{
+	int version = landlock_version();
+
+	if (version < 1)
+		return -1;
+	struct ruleset handled = landlock_handled(version);
+	size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
+	int fd = (int)syscall(SYS_landlock_create_ruleset, &handled, size, 0), result = 0;
+	if (fd == -1)
+		return -1;
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = landlock_allow(fd, &handled, &paths[i]);
+	if (result == 0)
+		result = (int)syscall(SYS_landlock_restrict_self, fd, 0);
+	close(fd);
+	return result;
+}
+
+/* These reach by path what only their children's names and modules decide, so no list of paths can hold. */
+static bool
+needs_paths(enum cell cell)
+{
+	return cell == CELL_AUTHD || cell == CELL_SPOOLD || cell == CELL_PAM;
+}
+
+static void
+limits_set(void)
+{
+	struct rlimit none = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* What could not be done: fatal, or said. */
+static void
+falls_short(const struct conf *c, enum cell cell, const char *what)
+{
+	int saved = errno;
+
+	if (c->sandbox == SANDBOX_REQUIRED)
+		fatal("sandbox = required, and the %s cannot have %s: %s", names[cell], what, strerror(saved));
+	log_text(LOG_WARNING, "sandbox = best-effort: the %s runs without %s: %s", names[cell], what, strerror(saved));
+}
+
+void
+sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_path *paths, size_t count)
+{
+	/* A session is in pop3d's cell already, limits and Landlock with it. PAM's modules are nobody's to list, and its parent must be able to fork it again. */
+	bool filtered = cell != CELL_PAM && !(cell == CELL_AUTHD && conf_has(&c->stores, STORE_PAM));
+
+	if (cell != CELL_SESSION)
+		limits_set();
+	if (c->sandbox == SANDBOX_OFF || !filtered)
+		return;
+#ifdef SANDBOX_TRAP
+	struct sigaction trap = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO };
+	if (cell != CELL_SESSION)
+		sigaction(SIGSYS, &trap, NULL);
+#endif
+	if (cell != CELL_SESSION && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		falls_short(c, cell, "no_new_privs");
+	if (cell != CELL_SESSION && !needs_paths(cell) && landlock_enter(paths, count) == -1)
+		falls_short(c, cell, "Landlock");
+	if (sandbox_prepare(cell) == -1) {
+		falls_short(c, cell, "its system call filter");
+		return;
+	}
+	struct sock_fprog program = { .len = ready[cell].count, .filter = ready[cell].code };
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == -1)
+		falls_short(c, cell, "its system call filter");
+}
+
+void
+sandbox_check(const struct conf *c)
+{
+	if (c->sandbox == SANDBOX_OFF) {
+		log_text(LOG_WARNING, "sandbox = off: no process of this program is confined");
+		return;
+	}
+	if (landlock_version() < 1)
+		falls_short(c, CELL_COUNT - 1, "Landlock");
+	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &(uint32_t){ SECCOMP_RET_KILL_PROCESS }) == -1)
+		falls_short(c, CELL_COUNT - 1, "its system call filter");
+}
