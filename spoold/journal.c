@@ -1,0 +1,1185 @@
+/*
+ * How ranges are taken out of a mailbox in place without ever being in danger.
+ *
+ * Words: `first` is the first octet that goes; what is kept behind it moves down. The mailbox has `size` octets before and `left` after; [left, size) is the
+ * doomed end. The journal is a redo log of what moves and, in the same octets, an undo log of what is overwritten.
+ *
+ *	SAVE		the journal gets the ranges, then what must not be lost: all of [first, left), and what is kept of [left, size)
+ *	COMMIT		the header, with the sums of all that; fsync. Before this nothing has touched the mailbox, from here on it will be done
+ *	MOVE		what is kept goes to its place, from the journal
+ *	MARK		random octets, known to the journal alone, go over both edges of the doomed end; fsync of the mailbox
+ *	SEAL		a slot in the journal says so; fsync
+ *	TRUNCATE	to `left`; fsync. The caller drops the journal
+ *
+ * Why recovery is certain of what it sees, though anybody may have appended mail after the crash:
+ *  - Not sealed: the mailbox was not truncated by us, because sealing is on disk before that. So it has its `size` octets, and whatever is behind them
+ *    was appended. Each octet of [first, left) is what it was or what it is to be, whatever was torn, and both are in the journal.
+ *  - Sealed: all is in its place and marked, on disk. If a mark is still there, it was not truncated; if none is, it was, and whatever is
+ *    behind `left` was appended. Size alone could not tell (what was appended may be as long as the doomed end), nor could the old content (it may be the twin
+ *    of the mail that was appended), but new mail cannot contain the mark. It starts with 0xff, which is not how mail starts, so that even a
+ *    mark that must be short, for want of room, is not taken for mail.
+ *  - Mail that was appended to a mailbox not yet truncated has to move down with the rest, over octets that may be its own: so it is first
+ *    saved and committed too (EXTEND): the journal then says the same as if it had been there from the start.
+ * Every step may be repeated, and recovery may be killed at any of them. Nothing is acted on unless the sums, the inode, what stands before `first` and every octet
+ * in question agree; somebody else's changes are never written over.
+ *
+ * What is assumed of the file system: what was there before a successful fsync is there after a power cut, size included; until then each write may have
+ * happened, or not, or in part (any octets of it), in any order. A truncation that was not synced has happened or not; if not, the octets from the
+ * new end to the end of their block may read as zeros, or as what was appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change.
+ * A tail, or everything, is taken off by the one truncation and has no journal.
+ *
+ * Deliverers may cut off what they had appended themselves, and die half-way in appending. tests/model/update.pml has these steps under the same names.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sodium.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "journal.h"
+
+#define JOURNAL_MAGIC	0x6c6e6a50u		/* "Pjnl" read in this machine's own order */
+#define JOURNAL_VERSION	1u
+#define BLOCK		4096			/* what a file system shares blocks by, and more than a disk tears */
+#define BUFFER		((size_t)1 << 20)
+#define WRITEBACK	((off_t)8 << 20)	/* so much is written before the disk is told to begin */
+#define CLONE_MIN	((off_t)1 << 16)	/* a piece so large is placed so that its blocks can be shared */
+#define TABLE_ROWS	1024
+#define MARK_EDGE	32
+#define MARK_SURE	16			/* so many octets are not met by chance */
+#define FRONT_HEAD	4096			/* what is known of the mailbox before `first`: its start, */
+#define FRONT_TAIL	65536			/* and what stands just before */
+
+enum layout { AT_HEADER = 0, AT_SLOT = BLOCK, AT_TABLE = 3 * BLOCK };	/* two slots, in turn */
+
+enum phase { PHASE_COMMITTED = 1, PHASE_SEALED = 2 };
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wpadded"
+
+/* On disk, in this machine's byte order: a journal does not leave its machine. */
+struct header {
+	uint32_t magic;
+	uint32_t version;
+	uint64_t inode;
+	uint64_t size;
+	uint64_t first;
+	uint64_t left;
+	uint64_t count;					/* ranges in the table */
+	uint64_t end;					/* of what is saved, in the journal */
+	uint8_t key[crypto_onetimeauth_KEYBYTES];
+	uint8_t sum[crypto_onetimeauth_BYTES];		/* of the journal from AT_TABLE to end */
+	uint8_t mark[2 * MARK_EDGE];
+	uint8_t under[2 * MARK_EDGE];			/* what the mark is written over */
+	uint8_t front[32];				/* fingerprint of the mailbox before `first` */
+	uint8_t digest[32];				/* of all above */
+};
+
+/* What happened since; the valid one with the higher turn counts, and turn 0 is the header alone. */
+struct slot {
+	uint64_t turn;
+	uint64_t phase;
+	uint64_t extra;					/* octets that were appended after the crash, saved behind `end` */
+	uint8_t key[crypto_onetimeauth_KEYBYTES];
+	uint8_t sum[crypto_onetimeauth_BYTES];		/* of these */
+	uint8_t digest[32];				/* of the header's digest and all above */
+};
+
+#pragma GCC diagnostic pop
+
+/* Reads a file forward through a window. */
+struct source {
+	int fd;
+	off_t at;
+	size_t have;
+	size_t room;
+	uint8_t *octets;
+};
+
+/* Writes a file forward through a buffer. */
+struct sink {
+	int fd;
+	off_t at;
+	size_t have;
+	uint8_t *octets;
+	off_t begun;					/* the disk was told to write up to here */
+	off_t shared_from, shared_to;			/* already there, by shared blocks */
+	crypto_onetimeauth_state *sum;			/* of all that is put; may be NULL */
+};
+
+struct update {
+	int mbox;
+	int journal;
+	bool no_clone;
+	struct header h;
+	struct slot s;
+	off_t size, first, left;			/* as in the header, with what was appended counted in */
+	struct range table[TABLE_ROWS];			/* a window of the ranges */
+	uint64_t table_at;
+	size_t table_have;
+	struct source in;
+	struct sink out;
+};
+
+/* Goes through what is kept behind `first`, in order, and knows where each piece is in the journal. */
+struct walk {
+	uint64_t next;					/* range */
+	off_t at;					/* mailbox */
+	off_t place;					/* journal: where the next piece of [left, size) goes */
+	off_t base;					/* journal: where [first, left) is */
+};
+struct piece {
+	off_t from;					/* in the mailbox as it was */
+	off_t place;					/* in the journal */
+	off_t length;
+};
+
+/* The mark as it lies in a doomed end of some length. */
+struct edges {
+	off_t head, tail;				/* where in the mailbox */
+	size_t head_length, tail_length;
+};
+
+/* ---- octets */
+
+static int
+write_all(int fd, const void *from, size_t length, off_t at)
+{
+	const uint8_t *p = from;
+	ssize_t n;
+
+	while (length > 0) {
+		n = pwrite(fd, p, length, at);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == 0)
+			errno = EIO;
+		if (n <= 0)
+			return -1;
+		p += n;
+		at += n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
+/* As many as there are up to `length`. -1 with errno. */
+static ssize_t
+read_some(int fd, void *to, size_t length, off_t at)
+{
+	size_t have = 0;
+	ssize_t n;
+
+	while (have < length) {
+		n = pread(fd, (uint8_t *)to + have, length - have, at + (off_t)have);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1)
+			return -1;
+		if (n == 0)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
+static int
+read_all(int fd, void *to, size_t length, off_t at)
+{
+	ssize_t n = read_some(fd, to, length, at);
+
+	if (n == -1)
+		return -1;
+	if ((size_t)n != length) {
+		errno = EIO;		/* shorter than it must be, and nobody else may shorten it now */
+		return -1;
+	}
+	return 0;
+}
+
+static int
+sync_file(int fd)
+{
+	int r;
+
+	do
+		r = fsync(fd);
+	while (r == -1 && errno == EINTR);
+	return r;
+}
+
+static int
+truncate_file(int fd, off_t size)
+{
+	int r;
+
+	do
+		r = ftruncate(fd, size);
+	while (r == -1 && errno == EINTR);
+	return r;
+}
+
+static void
+source_start(struct source *s, int fd)
+{
+	s->fd = fd;
+	s->at = 0;
+	s->have = 0;
+}
+
+/* The octets at `at`: *length is how many are wanted, and becomes how many are there (at least one). NULL with errno. */
+static const uint8_t *
+source_at(struct source *s, off_t at, size_t *length)
+{
+	ssize_t n;
+
+	if (at < s->at || at >= s->at + (off_t)s->have) {
+		s->have = 0;
+		n = read_some(s->fd, s->octets, s->room, at);
+		if (n == 0)
+			errno = EIO;
+		if (n <= 0)
+			return NULL;
+		s->at = at;
+		s->have = (size_t)n;
+	}
+	if (*length > s->have - (size_t)(at - s->at))
+		*length = s->have - (size_t)(at - s->at);
+	return s->octets + (at - s->at);
+}
+
+static void
+sink_start(struct sink *s, int fd, off_t at, crypto_onetimeauth_state *sum)
+{
+	s->fd = fd;
+	s->at = s->begun = at;
+	s->have = 0;
+	s->shared_from = s->shared_to = 0;
+	s->sum = sum;
+}
+
+static int
+sink_write(struct sink *s, const uint8_t *octets, size_t length)
+{
+	if (s->sum != NULL)
+		crypto_onetimeauth_update(s->sum, octets, length);
+	if (!(s->at >= s->shared_from && s->at + (off_t)length <= s->shared_to) &&
+	    write_all(s->fd, octets, length, s->at) == -1)
+		return -1;
+	s->at += (off_t)length;
+	if (s->at - s->begun >= WRITEBACK) {
+		/* Only so that the disk works while we do; fsync is what counts, so it may fail. */
+		(void)sync_file_range(s->fd, s->begun, s->at - s->begun, SYNC_FILE_RANGE_WRITE);
+		s->begun = s->at;
+	}
+	return 0;
+}
+
+static int
+sink_flush(struct sink *s)
+{
+	size_t have = s->have;
+
+	s->have = 0;
+	return have == 0 ? 0 : sink_write(s, s->octets, have);
+}
+
+static int
+sink_put(struct sink *s, const uint8_t *octets, size_t length)
+{
+	size_t n;
+
+	if (s->have == 0 && length >= BUFFER / 2)
+		return sink_write(s, octets, length);
+	while (length > 0) {
+		n = BUFFER - s->have < length ? BUFFER - s->have : length;
+		memcpy(s->octets + s->have, octets, n);
+		s->have += n;
+		octets += n;
+		length -= n;
+		if (s->have == BUFFER && sink_flush(s) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+/* [from, from + length) of the source goes to where the sink is. */
+static int
+carry(struct update *u, off_t from, off_t length)
+{
+	const uint8_t *octets;
+	size_t n;
+
+	while (length > 0) {
+		n = length < (off_t)BUFFER ? (size_t)length : BUFFER;
+		if ((octets = source_at(&u->in, from, &n)) == NULL || sink_put(&u->out, octets, n) == -1)
+			return -1;
+		from += (off_t)n;
+		length -= (off_t)n;
+	}
+	return 0;
+}
+
+/* ---- the plan: what is kept, and where it is in the journal */
+
+/* The first place from `at` on that lies in its block as `like` does. */
+static off_t
+congruent(off_t at, off_t like)
+{
+	return at + ((like - at) % BLOCK + BLOCK) % BLOCK;
+}
+
+static void
+walk_start(const struct update *u, struct walk *w)
+{
+	w->next = 0;
+	w->at = u->first;
+	w->base = congruent(AT_TABLE + (off_t)(u->h.count * sizeof(struct range)), u->first);
+	w->place = w->base + ((off_t)u->h.left - u->first);
+}
+
+static const struct range *
+range_at(struct update *u, uint64_t i)
+{
+	uint64_t rows;
+
+	if (i < u->table_at || i >= u->table_at + u->table_have) {
+		rows = u->h.count - i < TABLE_ROWS ? u->h.count - i : TABLE_ROWS;
+		u->table_have = 0;
+		if (read_all(u->journal, u->table, rows * sizeof(u->table[0]),
+		    AT_TABLE + (off_t)(i * sizeof(u->table[0]))) == -1)
+			return NULL;
+		u->table_at = i;
+		u->table_have = rows;
+	}
+	return &u->table[i - u->table_at];
+}
+
+/* The next piece that is kept, cut where [left, size) begins. 1, 0 at the end, -1 with errno. */
+static int
+walk_next(struct update *u, struct walk *w, struct piece *p)
+{
+	off_t left = (off_t)u->h.left, end;
+	const struct range *r;
+
+	for (;; w->next++) {
+		if (w->next == u->h.count) {
+			end = (off_t)u->h.size;
+			if (w->at == end)
+				return 0;
+			break;
+		}
+		if ((r = range_at(u, w->next)) == NULL)
+			return -1;
+		end = r->start;
+		if (w->at < end)
+			break;
+		w->at = r->start + r->length;
+	}
+	if (w->at < left && end > left)
+		end = left;
+	p->from = w->at;
+	p->length = end - w->at;
+	if (p->from < left) {
+		p->place = w->base + (p->from - u->first);
+	} else {
+		p->place = p->length >= CLONE_MIN ? congruent(w->place, p->from) : w->place;
+		w->place = p->place + p->length;
+	}
+	w->at = end;
+	return 1;
+}
+
+/* Are the ranges in order, apart or touching, inside, and do they leave what the header says? */
+static bool
+table_sound(struct update *u)
+{
+	off_t at = u->first, gone = 0;
+	const struct range *r;
+	uint64_t i;
+
+	for (i = 0; i < u->h.count; i++) {
+		if ((r = range_at(u, i)) == NULL || r->start < at || r->length <= 0 || r->start >= u->size ||
+		    r->length > u->size - r->start || (i == 0 && r->start != u->first))
+			return false;
+		at = r->start + r->length;
+		gone += r->length;
+	}
+	return u->size - gone == u->left;
+}
+
+static void
+edges_of(const struct update *u, struct edges *e)
+{
+	off_t doomed = u->size - u->left;
+
+	e->head = u->left;
+	e->head_length = doomed < MARK_EDGE ? (size_t)doomed : MARK_EDGE;
+	doomed -= (off_t)e->head_length;
+	e->tail_length = doomed < MARK_EDGE ? (size_t)doomed : MARK_EDGE;
+	e->tail = u->size - (off_t)e->tail_length;
+}
+
+/* Fingerprint of what stands before `first` and is not touched. */
+static int
+front_of(struct update *u, uint8_t front[static 32])
+{
+	crypto_generichash_state state;
+	off_t head = u->first < FRONT_HEAD ? u->first : FRONT_HEAD;
+	off_t tail = u->first - head < FRONT_TAIL ? u->first - head : FRONT_TAIL;
+
+	(void)crypto_generichash_init(&state, NULL, 0, 32);
+	if (read_all(u->mbox, u->in.octets, (size_t)head, 0) == -1)
+		return -1;
+	(void)crypto_generichash_update(&state, u->in.octets, (size_t)head);
+	if (read_all(u->mbox, u->in.octets, (size_t)tail, u->first - tail) == -1)
+		return -1;
+	(void)crypto_generichash_update(&state, u->in.octets, (size_t)tail);
+	(void)crypto_generichash_final(&state, front, 32);
+	return 0;
+}
+
+static void
+digest_header(const struct header *h, uint8_t digest[static 32])
+{
+	(void)crypto_generichash(digest, 32, (const uint8_t *)h, offsetof(struct header, digest), NULL, 0);
+}
+
+static void
+digest_slot(const struct update *u, const struct slot *s, uint8_t digest[static 32])
+{
+	(void)crypto_generichash(digest, 32, (const uint8_t *)s, offsetof(struct slot, digest), u->h.digest, 32);
+}
+
+/* ---- SAVE and COMMIT */
+
+/* Shares what it can of a piece's blocks with the journal, where the file system does that. */
+static void
+save_shared(struct update *u, off_t from, off_t place, off_t length)
+{
+	struct file_clone_range c = { .src_fd = u->mbox };
+	off_t skip = congruent(from, 0) - from;
+
+	if (u->no_clone || length < CLONE_MIN || place != congruent(place, from))
+		return;
+	length = (length - skip) / BLOCK * BLOCK;
+	c.src_offset = (uint64_t)(from + skip);
+	c.src_length = (uint64_t)length;
+	c.dest_offset = (uint64_t)(place + skip);
+	if (ioctl(u->journal, FICLONERANGE, &c) == -1) {
+		u->no_clone = true;
+		return;
+	}
+	u->out.shared_from = place + skip;
+	u->out.shared_to = place + skip + length;
+}
+
+/* A piece of the mailbox goes to its place in the journal; what is skipped on the way there counts as zeros. */
+static int
+save_piece(struct update *u, off_t from, off_t place, off_t length)
+{
+	static const uint8_t zeros[BLOCK];
+	off_t skip;
+
+	if (sink_put(&u->out, zeros, (size_t)(place - u->out.at - (off_t)u->out.have)) == -1)
+		return -1;
+	if (length < CLONE_MIN)
+		return carry(u, from, length);
+	if (sink_flush(&u->out) == -1)
+		return -1;
+	save_shared(u, from, place, length);
+	/* Whole blocks from here on, so that what is shared is passed over whole. */
+	skip = congruent(from, 0) - from;
+	if (carry(u, from, skip) == -1 || sink_flush(&u->out) == -1 || carry(u, from + skip, length - skip) == -1)
+		return -1;
+	return 0;
+}
+
+/* model: SAVE */
+static int
+save(struct update *u, const struct range *gone)
+{
+	crypto_onetimeauth_state sum;
+	struct walk w;
+	struct piece p;
+	int r;
+
+	(void)crypto_onetimeauth_init(&sum, u->h.key);
+	sink_start(&u->out, u->journal, AT_TABLE, &sum);
+	if (sink_put(&u->out, (const uint8_t *)gone, u->h.count * sizeof(*gone)) == -1 || sink_flush(&u->out) == -1)
+		return -1;
+	walk_start(u, &w);
+	source_start(&u->in, u->mbox);
+	if (save_piece(u, u->first, w.base, u->left - u->first) == -1)
+		return -1;
+	while ((r = walk_next(u, &w, &p)) == 1)
+		if (p.from >= u->left && save_piece(u, p.from, p.place, p.length) == -1)
+			return -1;
+	if (r == -1 || sink_flush(&u->out) == -1)
+		return -1;
+	u->h.end = (uint64_t)w.place;
+	(void)crypto_onetimeauth_final(&sum, u->h.sum);
+	return 0;
+}
+
+/* What the header says beside sizes and sums. */
+static int
+describe(struct update *u, ino_t inode, uint64_t count)
+{
+	struct edges e;
+
+	u->h.magic = JOURNAL_MAGIC;
+	u->h.version = JOURNAL_VERSION;
+	u->h.inode = inode;
+	u->h.size = (uint64_t)u->size;
+	u->h.first = (uint64_t)u->first;
+	u->h.left = (uint64_t)u->left;
+	u->h.count = count;
+	randombytes_buf(u->h.key, sizeof(u->h.key));
+	randombytes_buf(u->h.mark, sizeof(u->h.mark));
+	u->h.mark[0] = 0xff;
+	edges_of(u, &e);
+	if (read_all(u->mbox, u->h.under, e.head_length, e.head) == -1 ||
+	    read_all(u->mbox, u->h.under + MARK_EDGE, e.tail_length, e.tail) == -1)
+		return -1;
+	return front_of(u, u->h.front);
+}
+
+/* model: COMMIT */
+static int
+commit(struct update *u)
+{
+	digest_header(&u->h, u->h.digest);
+	if (write_all(u->journal, &u->h, sizeof(u->h), AT_HEADER) == -1)
+		return -1;
+	return sync_file(u->journal);
+}
+
+/* ---- MOVE, MARK, SEAL, TRUNCATE */
+
+/* The next turn of the slots, on disk. */
+static int
+turn(struct update *u, enum phase phase)
+{
+	struct slot s = u->s;
+
+	s.turn++;
+	s.phase = phase;
+	digest_slot(u, &s, s.digest);
+	u->s = s;		/* even if this fails it may be there, so the next one must count more */
+	if (write_all(u->journal, &s, sizeof(s), AT_SLOT + (off_t)(s.turn % 2) * BLOCK) == -1)
+		return -1;
+	return sync_file(u->journal);
+}
+
+static int
+mark(struct update *u, const uint8_t octets[static 2 * MARK_EDGE])
+{
+	struct edges e;
+
+	edges_of(u, &e);
+	if (write_all(u->mbox, octets, e.head_length, e.head) == -1)
+		return -1;
+	return write_all(u->mbox, octets + MARK_EDGE, e.tail_length, e.tail);
+}
+
+/* model: MOVE, then MARK */
+static int
+move(struct update *u)
+{
+	struct walk w;
+	struct piece p;
+	int r;
+
+	walk_start(u, &w);
+	source_start(&u->in, u->journal);
+	sink_start(&u->out, u->mbox, u->first, NULL);
+	while ((r = walk_next(u, &w, &p)) == 1)
+		if (carry(u, p.place, p.length) == -1)
+			return -1;
+	if (r == -1 || carry(u, (off_t)u->h.end, (off_t)u->s.extra) == -1 || sink_flush(&u->out) == -1)
+		return -1;
+	if (mark(u, u->h.mark) == -1)
+		return -1;
+	return sync_file(u->mbox);
+}
+
+/* model: UNDO. The mailbox is as it was before the move, on disk. Only before TRUNCATE, and never after EXTEND. */
+static int
+undo(struct update *u)
+{
+	struct walk w;
+
+	if (u->s.phase == PHASE_SEALED && turn(u, PHASE_COMMITTED) == -1)
+		return -1;
+	walk_start(u, &w);
+	source_start(&u->in, u->journal);
+	sink_start(&u->out, u->mbox, u->first, NULL);
+	if (carry(u, w.base, u->left - u->first) == -1 || sink_flush(&u->out) == -1 || mark(u, u->h.under) == -1)
+		return -1;
+	return sync_file(u->mbox);
+}
+
+/* model: ERASE. The journal holds nothing, on disk. */
+static int
+erase(int journal)
+{
+	if (truncate_file(journal, 0) == -1)
+		return -1;
+	return sync_file(journal);
+}
+
+/* ---- apply */
+
+/* Buffers; -1 with errno. */
+static struct update *
+update_new(int mbox, int journal)
+{
+	struct update *u;
+
+	if ((u = calloc(1, sizeof(*u))) == NULL)
+		return NULL;
+	u->mbox = mbox;
+	u->journal = journal;
+	u->s.phase = PHASE_COMMITTED;
+	u->in.room = BUFFER;
+	u->in.octets = malloc(BUFFER);
+	u->out.octets = malloc(BUFFER);
+	if (u->in.octets != NULL && u->out.octets != NULL)
+		return u;
+	free(u->in.octets);
+	free(u->out.octets);
+	free(u);
+	errno = ENOMEM;
+	return NULL;
+}
+
+static void
+update_free(struct update *u)
+{
+	int saved = errno;
+
+	if (u == NULL)
+		return;
+	free(u->in.octets);
+	free(u->out.octets);
+	free(u);
+	errno = saved;
+}
+
+/* How many octets remain; -1 with EINVAL if the ranges are not what journal_apply asks for. */
+static off_t
+ranges_leave(const struct range *gone, size_t count, off_t size)
+{
+	off_t at = 0, left = size;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (gone[i].start < at || gone[i].length <= 0 || gone[i].start >= size || gone[i].length > size - gone[i].start) {
+			errno = EINVAL;
+			return -1;
+		}
+		at = gone[i].start + gone[i].length;
+		left -= gone[i].length;
+	}
+	return left;
+}
+
+bool
+journal_needed(const struct range *gone, size_t count, off_t size)
+{
+	off_t left = ranges_leave(gone, count, size);
+
+	return left != -1 && count > 0 && left > gone[0].start;
+}
+
+/* After a failure behind COMMIT: back to the start, or, if that fails too, left to recovery. */
+static enum journal_outcome
+retreat(struct update *u, bool moved)
+{
+	int saved = errno;
+	enum journal_outcome outcome = JOURNAL_UNCHANGED;
+
+	if ((moved && undo(u) == -1) || erase(u->journal) == -1)
+		outcome = JOURNAL_PENDING;
+	errno = saved;
+	return outcome;
+}
+
+static enum journal_outcome
+apply_moving(struct update *u, const struct range *gone, size_t count, ino_t inode)
+{
+	if (describe(u, inode, count) == -1 || save(u, gone) == -1) {
+		int saved = errno;
+
+		(void)truncate_file(u->journal, 0);	/* gives the room back; without a header it says nothing anyway */
+		errno = saved;
+		return JOURNAL_UNCHANGED;
+	}
+	if (commit(u) == -1)
+		return retreat(u, false);
+	if (move(u) == -1)
+		return retreat(u, true);
+	if (turn(u, PHASE_SEALED) == -1)		/* model: SEAL */
+		return retreat(u, true);
+	if (truncate_file(u->mbox, u->left) == -1)	/* model: TRUNCATE */
+		return retreat(u, true);
+	return sync_file(u->mbox) == -1 ? JOURNAL_PENDING : JOURNAL_APPLIED;
+}
+
+/* model: CUT. A tail, or all of it. */
+static enum journal_outcome
+apply_cut(int mbox, off_t left)
+{
+	if (truncate_file(mbox, left) == -1)
+		return JOURNAL_UNCHANGED;
+	return sync_file(mbox) == -1 ? JOURNAL_PENDING : JOURNAL_APPLIED;
+}
+
+/* 0 if all is as journal_apply asks; -1 with errno. */
+static int
+apply_check(int mbox, int journal, off_t size, struct stat *st)
+{
+	struct stat js;
+	int flags;
+
+	if (fstat(mbox, st) == -1 || (flags = fcntl(mbox, F_GETFL)) == -1)
+		return -1;
+	errno = !S_ISREG(st->st_mode) || (flags & O_APPEND) != 0 ? EINVAL : st->st_size != size ? ESTALE : 0;
+	if (errno != 0)
+		return -1;
+	if (journal == -1)
+		return 0;
+	if (fstat(journal, &js) == -1)
+		return -1;
+	errno = js.st_size != 0 ? EEXIST : 0;
+	return errno != 0 ? -1 : 0;
+}
+
+enum journal_outcome
+journal_apply(int mbox, int journal, const struct range *gone, size_t count, off_t size)
+{
+	enum journal_outcome outcome = JOURNAL_UNCHANGED;
+	struct update *u;
+	struct stat st;
+	off_t left;
+
+	if ((left = ranges_leave(gone, count, size)) == -1 || apply_check(mbox, journal, size, &st) == -1)
+		return JOURNAL_UNCHANGED;
+	if (count == 0)
+		return JOURNAL_APPLIED;
+	if (left == gone[0].start)
+		return apply_cut(mbox, left);
+	if (journal == -1) {
+		errno = ENOENT;
+		return JOURNAL_UNCHANGED;
+	}
+	if ((u = update_new(mbox, journal)) == NULL)
+		return JOURNAL_UNCHANGED;
+	u->size = size;
+	u->first = gone[0].start;
+	u->left = left;
+	outcome = apply_moving(u, gone, count, st.st_ino);
+	update_free(u);
+	return outcome;
+}
+
+/* ---- recovery: what is there */
+
+/* The sum of [from, to) of the journal. 1 as expected, 0 not, -1 with errno. */
+static int
+sum_is(struct update *u, off_t from, off_t to, const uint8_t *key, const uint8_t *expected)
+{
+	crypto_onetimeauth_state sum;
+	uint8_t is[crypto_onetimeauth_BYTES];
+	ssize_t n;
+
+	(void)crypto_onetimeauth_init(&sum, key);
+	for (; from < to; from += n) {
+		n = to - from < (off_t)BUFFER ? (ssize_t)(to - from) : (ssize_t)BUFFER;
+		if ((n = read_some(u->journal, u->in.octets, (size_t)n, from)) == -1)
+			return -1;
+		if (n == 0)
+			return 0;
+		(void)crypto_onetimeauth_update(&sum, u->in.octets, (size_t)n);
+	}
+	(void)crypto_onetimeauth_final(&sum, is);
+	return sodium_memcmp(is, expected, sizeof(is)) == 0;
+}
+
+/* Reads the header: 1 if there is one to look at further; else 0 and *state. */
+static int
+load_header(struct update *u, enum journal_state *state, const char **why)
+{
+	uint8_t digest[32];
+	ssize_t n;
+
+	if ((n = read_some(u->journal, &u->h, sizeof(u->h), AT_HEADER)) == -1) {
+		*state = JOURNAL_FAILED;
+		*why = "the journal cannot be read";
+		return 0;
+	}
+	if (sodium_is_zero((const uint8_t *)&u->h, (size_t)n)) {
+		*state = JOURNAL_NOTHING;
+		*why = n == 0 ? "the journal is empty" : "the update was never committed";
+		return 0;
+	}
+	digest_header(&u->h, digest);
+	*state = JOURNAL_FOREIGN;
+	if ((size_t)n < sizeof(u->h)) {
+		*state = JOURNAL_TORN;
+		*why = "the journal is cut short";
+	} else if (u->h.magic != JOURNAL_MAGIC) {
+		*why = "this is not a journal";
+	} else if (u->h.version != JOURNAL_VERSION) {
+		*why = "the journal is of another version";
+	} else if (memcmp(digest, u->h.digest, sizeof(digest)) != 0) {
+		*state = JOURNAL_TORN;
+		*why = "the journal's header is damaged";
+	} else {
+		return 1;
+	}
+	return 0;
+}
+
+/* Could these numbers be true? They are under the digest; but nothing is computed from what was not looked at. */
+static bool
+header_sound(const struct header *h, off_t length)
+{
+	uint64_t most = (uint64_t)1 << 62;
+
+	return h->size < most && h->first < h->left && h->left < h->size && h->count > 0 && h->count <= h->size &&
+	    h->count <= (uint64_t)length / sizeof(struct range) && h->end > h->left - h->first &&
+	    h->end > AT_TABLE + h->count * sizeof(struct range) && h->end <= (uint64_t)length;
+}
+
+/* The slot that counts. 1, 0 if what it says was appended is damaged, -1 with errno. */
+static int
+load_slot(struct update *u, off_t length)
+{
+	struct slot s;
+	uint8_t digest[32];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (read_some(u->journal, &s, sizeof(s), AT_SLOT + i * BLOCK) != (ssize_t)sizeof(s))
+			return -1;
+		digest_slot(u, &s, digest);
+		if (memcmp(digest, s.digest, sizeof(digest)) == 0 && s.turn % 2 == (uint64_t)i && s.turn > u->s.turn)
+			u->s = s;
+	}
+	if (u->s.phase != PHASE_COMMITTED && u->s.phase != PHASE_SEALED)
+		return 0;
+	if (u->s.extra == 0)
+		return 1;
+	if (u->s.extra > (uint64_t)length - u->h.end)
+		return 0;
+	return sum_is(u, (off_t)u->h.end, (off_t)(u->h.end + u->s.extra), u->s.key, u->s.sum);
+}
+
+/* Reads all that the journal says. JOURNAL_DONE if it is whole and of this mailbox. */
+static enum journal_state
+load(struct update *u, const struct stat *mbox, const char **why)
+{
+	enum journal_state state;
+	struct stat st;
+	int r;
+
+	/* What is only in memory must not be acted on: the mailbox could get ahead of its journal. */
+	if (sync_file(u->journal) == -1 || fstat(u->journal, &st) == -1) {
+		*why = "the journal cannot be synced";
+		return JOURNAL_FAILED;
+	}
+	if (load_header(u, &state, why) == 0)
+		return state;
+	*why = "the journal is damaged";
+	if (!header_sound(&u->h, st.st_size))
+		return JOURNAL_TORN;
+	u->first = (off_t)u->h.first;
+	u->size = (off_t)u->h.size;
+	u->left = (off_t)u->h.left;
+	r = sum_is(u, AT_TABLE, (off_t)u->h.end, u->h.key, u->h.sum);
+	if (r == 1 && !table_sound(u))
+		r = 0;
+	if (r == 1)
+		r = load_slot(u, st.st_size);
+	if (r != 1)
+		return r == 0 ? JOURNAL_TORN : JOURNAL_FAILED;
+	u->size += (off_t)u->s.extra;
+	u->left += (off_t)u->s.extra;
+	*why = "the journal is of another file";
+	return (ino_t)u->h.inode == mbox->st_ino ? JOURNAL_DONE : JOURNAL_FOREIGN;
+}
+
+/* Is each octet one of the two that it may be? */
+static bool
+either(const uint8_t *is, const uint8_t *a, const uint8_t *b, size_t length)
+{
+	size_t i;
+
+	if (memcmp(is, a, length) == 0 || memcmp(is, b, length) == 0)
+		return true;
+	for (i = 0; i < length; i++)
+		if (is[i] != a[i] && is[i] != b[i])
+			return false;
+	return true;
+}
+
+/* The windows that comparing needs: the mailbox, what is to be there, what was there. */
+struct compare {
+	struct source *is;
+	struct source new;
+	struct source old;
+	bool old_too;
+	off_t at;		/* mailbox: how far it is looked at */
+};
+
+/* `length` octets of the mailbox against the journal at `new`, or at `old`. 1, 0 if they are neither, -1 with errno. */
+static int
+compare_piece(struct compare *c, off_t new, off_t old, off_t length)
+{
+	const uint8_t *is, *to, *was;
+	size_t n;
+
+	while (length > 0) {
+		n = length < (off_t)BUFFER ? (size_t)length : BUFFER;
+		if ((is = source_at(c->is, c->at, &n)) == NULL || (to = source_at(&c->new, new, &n)) == NULL)
+			return -1;
+		was = to;
+		if (c->old_too && (was = source_at(&c->old, old, &n)) == NULL)
+			return -1;
+		if (!either(is, to, was, n))
+			return 0;
+		c->at += (off_t)n;
+		new += (off_t)n;
+		old += (off_t)n;
+		length -= (off_t)n;
+	}
+	return 1;
+}
+
+static void
+compare_start(struct update *u, struct compare *c, bool old_too)
+{
+	source_start(&u->in, u->mbox);
+	c->is = &u->in;
+	c->old_too = old_too;
+	c->new.octets = u->out.octets;
+	c->new.room = c->old.room = BUFFER / 2;
+	c->old.octets = u->out.octets + BUFFER / 2;
+	source_start(&c->new, u->journal);
+	source_start(&c->old, u->journal);
+	c->at = u->first;
+}
+
+/* Are [first, left) what they are to be, or (old_too) octet by octet what they were? */
+static int
+moved_agrees(struct update *u, bool old_too)
+{
+	struct compare c;
+	struct walk w;
+	struct piece p;
+	int r, same;
+
+	compare_start(u, &c, old_too);
+	walk_start(u, &w);
+	while ((r = walk_next(u, &w, &p)) == 1)
+		if ((same = compare_piece(&c, p.place, w.base + (c.at - u->first), p.length)) != 1)
+			return same;
+	if (r == -1 || old_too)		/* what was appended is not looked at in between: earlier marks may be in it */
+		return r == -1 ? -1 : 1;
+	return compare_piece(&c, (off_t)u->h.end, 0, (off_t)u->s.extra);
+}
+
+/* Is what is kept of [left, size) still where it was, apart from marks? */
+static int
+doomed_agrees(struct update *u)
+{
+	off_t from = u->left + MARK_EDGE, to = (off_t)u->h.size - MARK_EDGE, start, end;
+	struct compare c;
+	struct walk w;
+	struct piece p;
+	int r, same;
+
+	compare_start(u, &c, false);
+	walk_start(u, &w);
+	while ((r = walk_next(u, &w, &p)) == 1) {
+		start = p.from > from ? p.from : from;
+		end = p.from + p.length < to ? p.from + p.length : to;
+		if (start >= end)
+			continue;
+		c.at = start;
+		if ((same = compare_piece(&c, p.place + (start - p.from), 0, end - start)) != 1)
+			return same;
+	}
+	return r == -1 ? -1 : 1;
+}
+
+/* Is the mailbox, before `left` and (whole) behind it, what this journal can have left of it? 1, 0, -1 with errno. */
+static int
+mailbox_agrees(struct update *u, bool old_too, bool whole)
+{
+	uint8_t front[32];
+	int r;
+
+	if (front_of(u, front) == -1)
+		return -1;
+	if (memcmp(front, u->h.front, sizeof(front)) != 0)
+		return 0;
+	if ((r = moved_agrees(u, old_too)) != 1 || !whole)
+		return r;
+	return doomed_agrees(u);
+}
+
+/* Do these octets of the mailbox equal those of the mark? */
+static int
+mark_at(struct update *u, off_t at, const uint8_t *octets, size_t length)
+{
+	uint8_t is[2 * MARK_EDGE];
+
+	if (read_all(u->mbox, is, length, at) == -1)
+		return -1;
+	return memcmp(is, octets, length) == 0;
+}
+
+/*
+ * A truncation that a power cut undid may have left zeros from `left` to the end of the block: does the doomed end begin with zeros, and
+ * is the mark, or nothing, all that is behind them? New mail does not begin with zeros.
+ */
+static int
+zeros_then_mark(struct update *u, const struct edges *e)
+{
+	const uint8_t *octets, *expected;
+	off_t at = e->head, start;
+	size_t n, i = 0;
+
+	source_start(&u->in, u->mbox);
+	for (; at < u->size; at += (off_t)i) {
+		n = u->size - at < (off_t)BUFFER ? (size_t)(u->size - at) : BUFFER;
+		if ((octets = source_at(&u->in, at, &n)) == NULL)
+			return -1;
+		for (i = 0; i < n && octets[i] == 0; i++)
+			continue;
+		if (i < n) {
+			at += (off_t)i;
+			break;
+		}
+	}
+	if (at == e->head)
+		return 0;
+	if (at == u->size)
+		return 1;
+	start = u->size - e->head <= 2 * MARK_EDGE ? e->head : e->tail;
+	expected = start == e->head ? u->h.mark : u->h.mark + MARK_EDGE;
+	return at < start ? 0 : mark_at(u, at, expected + (at - start), (size_t)(u->size - at));
+}
+
+/* Sealed: is the doomed end still there? 1, 0, -1 with errno. */
+static int
+doomed_is_there(struct update *u, off_t size)
+{
+	struct edges e;
+	int r;
+
+	if (size < u->size)
+		return 0;
+	edges_of(u, &e);
+	if ((r = mark_at(u, e.head, u->h.mark, e.head_length)) != 0)
+		return r;
+	if (e.tail_length >= MARK_SURE && (r = mark_at(u, e.tail, u->h.mark + MARK_EDGE, e.tail_length)) != 0)
+		return r;
+	return zeros_then_mark(u, &e);
+}
+
+/* ---- recovery: what is done */
+
+/* model: EXTEND. What was appended is committed as if it had always been there. */
+static int
+extend(struct update *u, off_t size)
+{
+	crypto_onetimeauth_state sum;
+	off_t place = (off_t)u->h.end + (off_t)u->s.extra, from, n;
+
+	source_start(&u->in, u->mbox);
+	sink_start(&u->out, u->journal, place, NULL);
+	if (carry(u, u->size, size - u->size) == -1 || sink_flush(&u->out) == -1 || sync_file(u->journal) == -1)
+		return -1;
+	randombytes_buf(u->s.key, sizeof(u->s.key));
+	(void)crypto_onetimeauth_init(&sum, u->s.key);
+	u->s.extra = (uint64_t)(size - (off_t)u->h.size);
+	for (from = (off_t)u->h.end; from < (off_t)(u->h.end + u->s.extra); from += n) {
+		n = (off_t)(u->h.end + u->s.extra) - from;
+		n = n < (off_t)BUFFER ? n : (off_t)BUFFER;
+		if (read_all(u->journal, u->in.octets, (size_t)n, from) == -1)
+			return -1;
+		(void)crypto_onetimeauth_update(&sum, u->in.octets, (size_t)n);
+	}
+	(void)crypto_onetimeauth_final(&sum, u->s.sum);
+	u->size = size;
+	u->left = (off_t)(u->h.left + u->s.extra);
+	return turn(u, PHASE_COMMITTED);
+}
+
+/* From a committed journal to the end. 0, or -1 with errno. */
+static int
+redo(struct update *u, off_t size)
+{
+	if (size > u->size && extend(u, size) == -1)
+		return -1;
+	if (u->s.phase == PHASE_COMMITTED && (move(u) == -1 || turn(u, PHASE_SEALED) == -1))
+		return -1;
+	if (truncate_file(u->mbox, u->left) == -1)
+		return -1;
+	return sync_file(u->mbox);
+}
+
+/* Finishes what a sound journal says of a mailbox of `size` octets. */
+static enum journal_state
+finish(struct update *u, off_t size, const char **why)
+{
+	bool sealed = u->s.phase == PHASE_SEALED;
+	int there = 1, agrees;
+
+	*why = "the mailbox cannot be read";
+	if (sealed && (there = doomed_is_there(u, size)) == -1)
+		return JOURNAL_FAILED;
+	agrees = size < (there ? u->size : u->left) ? 0 : mailbox_agrees(u, !sealed, there);
+	if (agrees == -1)
+		return JOURNAL_FAILED;
+	if (agrees == 0) {
+		*why = "the mailbox was changed by another program since";
+		return JOURNAL_FOREIGN;
+	}
+	*why = "the mailbox cannot be written";
+	if ((there ? redo(u, size) : sync_file(u->mbox)) == -1)
+		return JOURNAL_FAILED;
+	*why = there ? "an interrupted update was finished" : "an interrupted update was complete";
+	return JOURNAL_DONE;
+}
+
+enum journal_state
+journal_recover(int mbox, int journal, const char **why)
+{
+	const char *unused;
+	enum journal_state state;
+	struct update *u;
+	struct stat st;
+
+	if (why == NULL)
+		why = &unused;
+	*why = "the mailbox cannot be read";
+	if (fstat(mbox, &st) == -1)
+		return JOURNAL_FAILED;
+	*why = "out of memory";
+	if ((u = update_new(mbox, journal)) == NULL)
+		return JOURNAL_FAILED;
+	if ((state = load(u, &st, why)) == JOURNAL_DONE)
+		state = finish(u, st.st_size, why);
+	update_free(u);
+	return state;
+}
