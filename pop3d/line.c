@@ -19,9 +19,11 @@ too_long(const char *line, size_t length, size_t ending, bool sasl)
 static bool
 will_be_too_long(const struct lines *l, bool sasl)
 {
+	const char *begin = l->buffer + l->start;
 	size_t length = l->end - l->start;
 
-	return length > LINE_SASL + 1 || too_long(l->buffer + l->start, length, 0, sasl);
+	length -= length > 0 && begin[length - 1] == '\r';	/* it may be of the end */
+	return too_long(begin, length, 1, sasl);
 }
 
 static enum line_result
