@@ -58,9 +58,58 @@ $(B)/unit/$(1): $(B)/obj/tests/unit/$(1).o $(call objects,$(call unit_links,$(1)
 endef
 $(foreach u,$(UNITS),$(eval $(call UNIT_RULE,$(u))))
 
+include $(wildcard tests/*.mk tests/*/*.mk)
+
+# Installation. Configuration that is there already is never overwritten.
+LIBEXECDIR = $(PREFIX)/libexec/postern
+SBINDIR = $(PREFIX)/sbin
+MANDIR = $(PREFIX)/share/man
+UNITDIR = $(PREFIX)/lib/systemd/system
+EXAMPLES = $(PREFIX)/share/postern
+
+install: all
+	install -d $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(SYSCONFDIR)/postern $(DESTDIR)$(SYSCONFDIR)/pam.d $(DESTDIR)$(EXAMPLES)
+	install -m 755 $(B)/pop3d $(B)/authd $(B)/spoold $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 $(B)/authctl $(B)/spoolctl $(DESTDIR)$(SBINDIR)/
+	for m in $(MANUALS); do install -d $(DESTDIR)$(MANDIR)/man$${m##*.} && install -m 644 $$m $(DESTDIR)$(MANDIR)/man$${m##*.}/ || exit 1; done
+	install -m 644 etc/postern.conf $(DESTDIR)$(EXAMPLES)/postern.conf
+	test -e $(DESTDIR)$(SYSCONFDIR)/postern/postern.conf || install -m 644 etc/postern.conf $(DESTDIR)$(SYSCONFDIR)/postern/postern.conf
+	test -e $(DESTDIR)$(SYSCONFDIR)/pam.d/postern || install -m 644 etc/pam/postern $(DESTDIR)$(SYSCONFDIR)/pam.d/postern
+	install -d $(DESTDIR)$(UNITDIR)
+	for u in etc/systemd/*.socket etc/systemd/*.service; do \
+		sed 's,@LIBEXECDIR@,$(LIBEXECDIR),g; s,@SYSCONFDIR@,$(SYSCONFDIR),g' $$u > $(DESTDIR)$(UNITDIR)/$${u##*/} || exit 1; done
+
+uninstall:
+	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(EXAMPLES)
+	rm -f $(DESTDIR)$(SBINDIR)/authctl $(DESTDIR)$(SBINDIR)/spoolctl
+	for m in $(notdir $(MANUALS)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
+	for u in etc/systemd/*.socket etc/systemd/*.service; do rm -f $(DESTDIR)$(UNITDIR)/$${u##*/}; done
+	@echo "Left in place: $(SYSCONFDIR)/postern, $(SYSCONFDIR)/pam.d/postern and the state directory."
+
+# What each program may import is part of the design: pop3d can neither become somebody, nor run anything, nor read a store.
+FORBIDDEN_pop3d = execv|execl|posix_spawn|system|popen|setuid|setgid|setres|setgroups|db_create|pam_|crypt|ptrace|dlopen
+FORBIDDEN_spoold = execv|execl|posix_spawn|system|popen|crypto_pwhash|pam_|crypt|gnutls_|ptrace|dlopen
+imports: $(B)/pop3d $(B)/spoold
+	@for p in pop3d spoold; do \
+		case $$p in pop3d) bad='$(FORBIDDEN_pop3d)';; spoold) bad='$(FORBIDDEN_spoold)';; esac; \
+		if nm -D -u $(B)/$$p | awk '{print $$2}' | grep -E "^($$bad)"; then echo "$$p must not import these"; exit 1; fi; done
+
+lint: imports
+	$(MAKE) --no-print-directory B=$(B)/analyzer OPTIMISE='-O1 -fanalyzer -Wno-analyzer-fd-leak -Werror' all
+	$(MAKE) --no-print-directory B=$(B)/clang CC=clang HARDEN=-fstack-protector-strong WARN='$(filter-out -Wno-format-nonliteral,$(WARN)) -Wno-format-nonliteral -Werror' all
+	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -D_GNU_SOURCE -Ilib lib pop3d authd spoold
+	test -z "$(MANUALS)" || mandoc -Tlint -Wwarning $(MANUALS)
+
+# The same programs, with a memory error or undefined behaviour ending them at once; sandbox = off in their configuration.
+asan:
+	$(MAKE) --no-print-directory B=$(B)/asan HARDEN= OPTIMISE='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all units
+
+format:
+	@command -v clang-format > /dev/null && clang-format --dry-run lib/*.[ch] pop3d/*.[ch] authd/*.[ch] spoold/*.[ch]
+
 clean:
 	rm -rf $(B)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all clean units
+.PHONY: all clean units install uninstall imports lint asan format
