@@ -11,8 +11,8 @@ OPTIMISE ?= -O2
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wformat=2 -Wvla -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wno-format-nonliteral
 HARDEN ?= -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fcf-protection -ftrivial-auto-var-init=zero
-ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib $(OPTIMISE) -g $(WARN) $(HARDEN) -fPIE -MMD -MP $(CFLAGS)
-ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib $(OPTIMISE) -g $(WARN) $(HARDEN) -fPIE -ffunction-sections -MMD -MP $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed,--gc-sections $(LDFLAGS)
 
 LIB_SOURCES = lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/privilege.c lib/sandbox.c lib/system.c lib/wire.c
 LIB_LIBS = -linih -lsodium -lseccomp
@@ -96,7 +96,7 @@ imports: $(B)/pop3d $(B)/spoold
 
 lint: imports
 	$(MAKE) --no-print-directory B=$(B)/analyzer OPTIMISE='-O1 -fanalyzer -Wno-analyzer-fd-leak -Werror' all
-	$(MAKE) --no-print-directory B=$(B)/clang CC=clang HARDEN=-fstack-protector-strong WARN='$(filter-out -Wno-format-nonliteral,$(WARN)) -Wno-format-nonliteral -Werror' all
+	$(MAKE) --no-print-directory B=$(B)/clang CC=clang HARDEN=-fstack-protector-strong WARN='$(WARN) -Wno-missing-field-initializers -Werror' all
 	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -D_GNU_SOURCE -Ilib lib pop3d authd spoold
 	test -z "$(MANUALS)" || mandoc -Tlint -Wwarning $(MANUALS)
 
@@ -104,12 +104,9 @@ lint: imports
 asan:
 	$(MAKE) --no-print-directory B=$(B)/asan HARDEN= OPTIMISE='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all units
 
-format:
-	@command -v clang-format > /dev/null && clang-format --dry-run lib/*.[ch] pop3d/*.[ch] authd/*.[ch] spoold/*.[ch]
-
 clean:
 	rm -rf $(B)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all clean units install uninstall imports lint asan format
+.PHONY: all clean units install uninstall imports lint asan
