@@ -129,6 +129,10 @@ body_sound(uint32_t type, const union message_body *b)
 		    ENDS(b->spool_session.path);
 	case MESSAGE_SPOOL_CHANNEL:
 		return ENDS(b->spool_channel.session);
+	case MESSAGE_PROXIED:
+		return ENDS(b->proxied.client);
+	case MESSAGE_ADMITTED:
+		return b->admitted.allowed <= 1;
 	default:
 		/* numbers only, any of which the receiver can bear */
 		return type < MESSAGE_COUNT;

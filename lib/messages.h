@@ -91,6 +91,14 @@ struct body_connection {
 	uint32_t implicit_tls;	/* 0 or 1 */
 };
 
+/* POP3D to LISTENER: the proxy that connected speaks for this client, who counts for the limits. Answered by ADMITTED. */
+struct body_proxied {
+	char client[ADDRESS_SIZE];	/* numeric */
+};
+struct body_admitted {
+	uint32_t allowed;		/* 0: too many connections of this client's */
+};
+
 /* What POP3D knows of its connection; sent once, before the first AUTH, when the TLS facts are final. */
 struct body_hello {
 	char session[SESSION_ID_SIZE];
@@ -381,7 +389,9 @@ struct body_attach {
 	M(SPOOL_COMMAND, TOOL,		SPOOLD,		0, spool_command) \
 	M(SPOOL_SESSION, SPOOLD,	TOOL,		0, spool_session) \
 	M(SPOOL_CHANNEL, SPOOLD,	TOOL,		1, spool_channel) \
-	M(SPOOL_FINISHED, SPOOLD,	TOOL,		0, spool_finished)
+	M(SPOOL_FINISHED, SPOOLD,	TOOL,		0, spool_finished) \
+	M(PROXIED,	POP3D,		LISTENER,	0, proxied) \
+	M(ADMITTED,	LISTENER,	POP3D,		0, admitted)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };

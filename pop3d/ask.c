@@ -13,6 +13,7 @@
 
 /* A large mailbox on a slow disk takes its time; who never answers must not hold the client for ever. */
 #define OPEN_MS		(5 * 60 * 1000)
+#define ADMIT_MS	(10 * 1000)
 #define FETCH_MS	(2 * 60 * 1000)
 #define UPDATE_MS	(15 * 60 * 1000)
 
@@ -58,6 +59,18 @@ receive(int fd, struct message *answer, enum side from, int milliseconds, const 
 	log_text(LOG_ERR, "untimely %s", message_name(answer->header.type));
 	message_clear(answer);
 	return 0;
+}
+
+bool
+ask_admitted(int listener, const char *client)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_PROXIED);
+	string_copy(m.body.proxied.client, sizeof m.body.proxied.client, client);
+	return message_send(listener, &m) == 0 && message_wait(listener, ADMIT_MS) == 1 &&
+	    message_receive(listener, &m, SIDE_LISTENER, SIDE_POP3D) == 1 && m.header.type == MESSAGE_ADMITTED &&
+	    m.body.admitted.allowed;
 }
 
 static enum ask_login

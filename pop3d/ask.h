@@ -25,6 +25,9 @@ enum ask_login ask_auth(int authd, enum mechanism mechanism, const void *data, s
     struct message *answer);
 enum ask_login ask_respond(int authd, bool cancelled, const void *data, size_t length, int milliseconds, struct message *answer);
 
+/* Tells the listener which client a proxy speaks for: may it have one more connection? */
+bool ask_admitted(int listener, const char *client);
+
 /* Waits for what the worker says first: 1 and READY, BUSY or FAILED in *answer; 0 if the worker is gone. */
 int ask_opened(int worker, struct message *answer);
 

@@ -4,6 +4,7 @@
  */
 #include "listener.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -26,9 +27,12 @@
 #define STOP_MS		(20 * 1000)	/* how long running sessions get after SIGTERM */
 #define REST_MS		100		/* pause after an error that would come again at once */
 
+enum child_state { CHILD_IDLE, CHILD_ADMITTING, CHILD_SERVING };
+
 struct child {
 	pid_t pid;
-	int handover;			/* CONNECTION goes out here while it is idle; -1 once it has one */
+	enum child_state state;
+	int handover;			/* CONNECTION goes out here; with a proxy's, PROXIED comes in; -1 while serving */
 	char network[ADDRESS_SIZE];	/* its client's, as max-per-address counts; "" while it is idle */
 };
 
@@ -39,8 +43,10 @@ static struct {
 	struct child *children;
 	size_t count;			/* all; the idle ones among them are `idle` */
 	size_t idle;
+	size_t admitting;		/* as many wait for ADMITTED */
 	bool stopping;
 	int64_t rest_until;
+	struct pollfd *poll;
 } state;
 
 static const char *
@@ -126,16 +132,15 @@ listener_log(const struct listener *l)
 
 /* What max-per-address counts as one: an IPv4 address, an IPv6 /64. */
 static void
-network_of(const struct sockaddr_storage *sa, char network[static ADDRESS_SIZE])
+network_of_text(const char *address, char network[static ADDRESS_SIZE])
 {
-	struct sockaddr_storage masked = *sa;
-	uint32_t port;
+	struct in6_addr six;
 
-	address_of((struct sockaddr *)&masked, network, &port);
-	if (strchr(network, ':') == NULL)
+	string_copy(network, ADDRESS_SIZE, address);
+	if (inet_pton(AF_INET6, address, &six) != 1)
 		return;
-	memset(&((struct sockaddr_in6 *)&masked)->sin6_addr.s6_addr[8], 0, 8);
-	address_of((struct sockaddr *)&masked, network, &port);
+	memset(&six.s6_addr[8], 0, 8);
+	inet_ntop(AF_INET6, &six, network, ADDRESS_SIZE);
 }
 
 /* A child: waits for its connection, serves it, ends. */
@@ -152,9 +157,8 @@ child_run(int handover)
 	prctl(PR_SET_PDEATHSIG, 0);	/* a listener that ends must not cut sessions; an idle child sees end of file */
 	if (message_receive(handover, &m, SIDE_LISTENER, SIDE_POP3D) != 1)
 		_exit(0);
-	close(handover);
 	process_name("pop3d");
-	session_run(state.conf, m.fds[0], m.fds[0], m.body.connection.implicit_tls != 0);
+	session_run(state.conf, m.fds[0], m.fds[0], m.body.connection.implicit_tls != 0, handover);
 	_exit(0);
 }
 
@@ -193,14 +197,27 @@ children_ahead(void)
 			state.rest_until = clock_ms() + REST_MS;
 }
 
+/* It has its connection, or is to end: nothing more is said to it. */
 static void
-child_forget(size_t i)
+child_release(struct child *c)
 {
-	if (state.children[i].handover != -1) {
-		close(state.children[i].handover);
+	if (c->state == CHILD_SERVING)
+		return;
+	close(c->handover);
+	c->handover = -1;
+	if (c->state == CHILD_IDLE)
 		state.idle--;
-	}
-	state.children[i] = state.children[--state.count];
+	else
+		state.admitting--;
+	c->state = CHILD_SERVING;
+}
+
+static void
+idle_release(void)
+{
+	for (size_t i = 0; i < state.count; i++)
+		if (state.children[i].state == CHILD_IDLE)
+			child_release(&state.children[i]);	/* end of file: it goes */
 }
 
 static void
@@ -213,15 +230,24 @@ children_reap(void)
 		for (size_t i = 0; i < state.count; i++) {
 			if (state.children[i].pid != pid)
 				continue;
-			bool idle = state.children[i].handover != -1;
-			if (idle)	/* it never had a connection: do not fork in a circle */
+			if (state.children[i].state == CHILD_IDLE)	/* it never had a connection: do not fork in a circle */
 				state.rest_until = clock_ms() + REST_MS;
 			if (WIFSIGNALED(status) && !state.stopping)
 				log_text(LOG_ERR, "a pop3d process (pid %ld) was killed by signal %d", (long)pid, WTERMSIG(status));
-			child_forget(i);
+			child_release(&state.children[i]);
+			state.children[i] = state.children[--state.count];
 			break;
 		}
 	}
+}
+
+static void
+log_refused(const char *network, const char *limit)
+{
+	log_begin(LOG_WARNING, "refused");
+	log_string("reason", limit);
+	log_string("remote", network);
+	log_end();
 }
 
 /* A client that cannot be served learns why, where that can be said in the clear. */
@@ -230,10 +256,7 @@ turn_away(int fd, const struct listener *l, const char *network, const char *lim
 {
 	static const char text[] = "-ERR [SYS/TEMP] too many connections, try again later\r\n";
 
-	log_begin(LOG_WARNING, "refused");
-	log_string("reason", limit);
-	log_string("remote", network);
-	log_end();
+	log_refused(network, limit);
 	if (!l->implicit_tls && send(fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL) == -1)
 		log_text(LOG_DEBUG, "nothing could be said to it: %s", strerror(errno));
 	close(fd);
@@ -253,9 +276,9 @@ over_limit(const char *network)
 	return same >= state.conf->max_per_address ? "max-per-address" : NULL;
 }
 
-/* Gives the connection to an idle child. False if there is none that takes it. */
+/* Gives the connection to an idle child. False if there is none that takes it. A proxy's counts once its client is known. */
 static bool
-hand_over(int fd, const struct listener *l, const char *network)
+hand_over(int fd, const struct listener *l, const char *network, bool proxy)
 {
 	struct message m;
 
@@ -264,18 +287,45 @@ hand_over(int fd, const struct listener *l, const char *network)
 	m.fds[0] = fd;
 	for (size_t i = 0; i < state.count; i++) {
 		struct child *c = &state.children[i];
-		if (c->handover == -1)
+		if (c->state != CHILD_IDLE)
 			continue;
-		bool sent = message_send(c->handover, &m) == 0;
-		close(c->handover);
-		c->handover = -1;
-		state.idle--;
-		if (!sent)
-			continue;	/* it is dead, and will be reaped */
-		string_copy(c->network, sizeof c->network, network);
+		if (message_send(c->handover, &m) == -1) {
+			child_release(c);	/* it is dead, and will be reaped */
+			continue;
+		}
+		if (proxy) {
+			state.idle--;
+			state.admitting++;
+			c->state = CHILD_ADMITTING;
+		} else {
+			child_release(c);
+			string_copy(c->network, sizeof c->network, network);
+		}
 		return true;
 	}
 	return false;
+}
+
+/* A proxy's child knows its client: PROXIED is answered by ADMITTED, and counts from now on. */
+static void
+admit(struct child *c)
+{
+	struct message m;
+	char network[ADDRESS_SIZE];
+
+	if (message_receive(c->handover, &m, SIDE_POP3D, SIDE_LISTENER) == 1 && m.header.type == MESSAGE_PROXIED) {
+		network_of_text(m.body.proxied.client, network);
+		const char *limit = over_limit(network);
+		message_start(&m, MESSAGE_ADMITTED);
+		m.body.admitted.allowed = limit == NULL;
+		if (limit == NULL)
+			string_copy(c->network, sizeof c->network, network);
+		else
+			log_refused(network, limit);
+		if (message_send(c->handover, &m) == -1)
+			log_text(LOG_DEBUG, "a child is gone before it was admitted");
+	}
+	child_release(c);
 }
 
 static void
@@ -283,7 +333,8 @@ connection_take(const struct listener *l)
 {
 	struct sockaddr_storage sa = { 0 };
 	socklen_t size = sizeof sa;
-	char network[ADDRESS_SIZE];
+	char address[ADDRESS_SIZE], network[ADDRESS_SIZE];
+	uint32_t port;
 	int fd = accept4(l->fd, (struct sockaddr *)&sa, &size, SOCK_CLOEXEC);
 
 	if (fd == -1) {
@@ -293,13 +344,15 @@ connection_take(const struct listener *l)
 		}
 		return;
 	}
-	network_of(&sa, network);
-	const char *limit = over_limit(network);
+	address_of((struct sockaddr *)&sa, address, &port);
+	network_of_text(address, network);
+	bool proxy = conf_in_networks(&state.conf->proxy_protocol_from, address);
+	const char *limit = over_limit(proxy ? "" : network);
 	if (limit != NULL) {
 		turn_away(fd, l, network, limit);
 		return;
 	}
-	if (!hand_over(fd, l, network) && !(child_fork() && hand_over(fd, l, network))) {
+	if (!hand_over(fd, l, network, proxy) && !(child_fork() && hand_over(fd, l, network, proxy))) {
 		turn_away(fd, l, network, "no-process");
 		return;
 	}
@@ -321,12 +374,7 @@ reload(void)
 	fresh.max_connections = state.conf->max_connections;
 	fresh.prefork = state.conf->prefork;
 	*state.conf = fresh;
-	for (size_t i = 0; i < state.count; i++)
-		if (state.children[i].handover != -1) {
-			close(state.children[i].handover);	/* end of file: it goes */
-			state.children[i].handover = -1;
-			state.idle--;
-		}
+	idle_release();
 	log_begin(LOG_INFO, "reload");
 	log_end();
 }
@@ -339,12 +387,7 @@ stop(void)
 	log_number("sessions", state.count - state.idle);
 	log_end();
 	state.stopping = true;
-	for (size_t i = 0; i < state.count; i++)
-		if (state.children[i].handover != -1) {
-			close(state.children[i].handover);
-			state.children[i].handover = -1;
-			state.idle--;
-		}
+	idle_release();
 }
 
 static void
@@ -405,38 +448,71 @@ confine(const struct conf *c)
 	sandbox_enter(CELL_LISTENER, c, &path, 1);
 }
 
+/* What to wait for: the signals first, then the listeners unless it rests, then the children whose clients are not admitted yet. */
+static nfds_t
+poll_fill(int signals, bool resting)
+{
+	struct pollfd *p = state.poll;
+	nfds_t n = 0;
+
+	p[n++] = (struct pollfd){ .fd = signals, .events = POLLIN };
+	for (unsigned i = 0; i < state.listener_count; i++)	/* while it rests connections wait in the kernel's queue */
+		p[n++] = (struct pollfd){ .fd = resting ? -1 : state.listeners[i].fd, .events = POLLIN };
+	for (size_t i = 0; i < state.count && state.admitting > 0; i++)
+		if (state.children[i].state == CHILD_ADMITTING)
+			p[n++] = (struct pollfd){ .fd = state.children[i].handover, .events = POLLIN };
+	return n;
+}
+
+static void
+admit_by(int handover)
+{
+	for (size_t i = 0; i < state.count; i++)
+		if (state.children[i].handover == handover) {
+			admit(&state.children[i]);
+			return;
+		}
+}
+
+static void
+serve_once(int signals)
+{
+	children_ahead();
+	bool resting = clock_ms() < state.rest_until;
+	nfds_t n = poll_fill(signals, resting), first = 1 + state.listener_count;
+	if (poll(state.poll, n, resting ? REST_MS : -1) <= 0)
+		return;
+	for (nfds_t i = first; i < n; i++)
+		if (state.poll[i].revents != 0)
+			admit_by(state.poll[i].fd);
+	if (state.poll[0].revents != 0)
+		on_signal(signals);
+	for (unsigned i = 0; i < state.listener_count && !state.stopping; i++)
+		if (state.poll[1 + i].revents != 0)
+			connection_take(&state.listeners[i]);
+}
+
 int
 listener_run(struct conf *c, const struct listener *listeners, unsigned count)
 {
-	struct pollfd p[LISTENERS + 1];
+	size_t children = c->max_connections + c->prefork + 1;
 	int signals = signals_open();
 
 	state.conf = c;
 	state.listeners = listeners;
 	state.listener_count = count;
-	state.children = calloc(c->max_connections + c->prefork + 1, sizeof *state.children);
-	if (signals == -1 || state.children == NULL)
+	state.children = calloc(children, sizeof *state.children);
+	state.poll = calloc(children + LISTENERS + 1, sizeof *state.poll);
+	if (signals == -1 || state.children == NULL || state.poll == NULL)
 		fatal("cannot start: %s", strerror(errno));
 	for (unsigned i = 0; i < count; i++) {
 		fcntl(listeners[i].fd, F_SETFL, fcntl(listeners[i].fd, F_GETFL) | O_NONBLOCK);
-		p[i] = (struct pollfd){ .fd = listeners[i].fd, .events = POLLIN };
 		listener_log(&listeners[i]);
 	}
-	p[count] = (struct pollfd){ .fd = signals, .events = POLLIN };
 	confine(c);
 	notify_manager("READY=1");
-	while (!state.stopping) {
-		children_ahead();
-		bool resting = clock_ms() < state.rest_until;
-		/* while it rests the connections wait in the kernel's queue */
-		if (poll(resting ? &p[count] : p, resting ? 1 : count + 1, resting ? REST_MS : -1) <= 0)
-			continue;
-		if (p[count].revents != 0)
-			on_signal(signals);
-		for (unsigned i = 0; i < count && !resting && !state.stopping; i++)
-			if (p[i].revents != 0)
-				connection_take(&listeners[i]);
-	}
+	while (!state.stopping)
+		serve_once(signals);
 	for (unsigned i = 0; i < count; i++)
 		close(listeners[i].fd);
 	wait_for_sessions(signals);

@@ -75,7 +75,7 @@ main(int argc, char **argv)
 	sandbox_check(&conf);
 	tzset();	/* now, as gmtime(3) and strftime(3) would open files for it in the cell */
 	if (connection != -1) {
-		session_run(&conf, connection, connection == 0 ? 1 : connection, false);
+		session_run(&conf, connection, connection == 0 ? 1 : connection, false, -1);
 		return 0;
 	}
 	for (unsigned i = 0; i < listener_count && wanted[i] != NULL; i++) {

@@ -9,6 +9,7 @@
 
 #include "ask.h"
 #include "log.h"
+#include "proxy.h"
 #include "sandbox.h"
 #include "system.h"
 
@@ -204,8 +205,36 @@ hello_fill(struct body_hello *h, int in)
 		address_of((struct sockaddr *)&sa, h->local, &h->local_port);
 }
 
+/* Behind a proxy that the configuration names: who the client is, for the log, the limits and the verifier. False if it is to go. */
+static bool
+client_behind(struct session *s, int listener)
+{
+	struct proxy p;
+	const char *wrong;
+
+	if (!conf_in_networks(&s->conf->proxy_protocol_from, s->hello.client))
+		return true;
+	if ((wrong = proxy_read(&s->stream, &p)) != NULL) {
+		s->end = wrong;
+		return false;
+	}
+	if (p.client[0] == '\0')
+		return true;
+	memcpy(s->hello.client, p.client, sizeof s->hello.client);
+	memcpy(s->hello.local, p.local, sizeof s->hello.local);
+	s->hello.client_port = p.client_port;
+	s->hello.local_port = p.local_port;
+	if (listener == -1 || ask_admitted(listener, p.client))
+		return true;
+	s->end = "max-per-address";
+	if (!s->tls)
+		output_err(&s->output, "[SYS/TEMP] too many connections, try again later");
+	output_flush(&s->output);
+	return false;
+}
+
 void
-session_run(const struct conf *c, int in, int out, bool implicit_tls)
+session_run(const struct conf *c, int in, int out, bool implicit_tls, int listener)
 {
 	static struct session session;	/* large, and zero pages cost nothing until they are used */
 	struct session *s = &session;
@@ -216,18 +245,20 @@ session_run(const struct conf *c, int in, int out, bool implicit_tls)
 	s->output.stream = &s->stream;
 	hello_fill(&s->hello, in);
 	log_session(s->hello.session);
-	/* What is not an Internet socket is a program on this host. */
-	s->loopback = s->hello.client[0] == '\0' || address_is_loopback(s->hello.client);
-	s->mechanisms = conf_mechanisms(c, s->tls, s->loopback);
 	stream_start(&s->stream, in, out);
 	s->started = clock_ms();
 	s->stream.deadline = s->started + (int64_t)c->login_timeout * 1000;
 	s->stream.idle_ms = (int)c->login_timeout * 1000;
 	s->authd = ask_connect(c);
 	sandbox_enter(CELL_POP3D, c, NULL, 0);
-	output_ok(&s->output, "Postern ready");
-	session_loop(s);
+	if (client_behind(s, listener)) {
+		/* What is not an Internet socket is a program on this host. */
+		s->loopback = s->hello.client[0] == '\0' || address_is_loopback(s->hello.client);
+		s->mechanisms = conf_mechanisms(c, s->tls, s->loopback);
+		output_ok(&s->output, "Postern ready");
+		session_loop(s);
+	}
 	session_log_end(s);
-	if (s->end != NULL && strcmp(s->end, "nonsense") == 0)
+	if (s->stream.failed == NULL && s->end != NULL && strcmp(s->end, "quit") != 0)
 		let_go(s);
 }

@@ -65,8 +65,11 @@ struct command {
 
 extern const struct command authorization_commands[], transaction_commands[];	/* ended by one without a name */
 
-/* Speaks with the client on in and out until it is over. Never fails: what goes wrong is told to the client and the log. */
-void session_run(const struct conf *c, int in, int out, bool implicit_tls);
+/*
+ * Speaks with the client on in and out until it is over. Never fails: what goes wrong is told to the client and the log. `listener` is where a
+ * client that a proxy speaks for is to be admitted (ask_admitted); -1 in nowait mode.
+ */
+void session_run(const struct conf *c, int in, int out, bool implicit_tls, int listener);
 
 /* For the handlers: the next line, which answers a challenge. False if the client is gone. */
 bool session_answer(struct session *s, char **line, enum line_result *result);
