@@ -1,0 +1,62 @@
+"""Runs the units and then the tests, and ends with one line: how many passed and failed, over both.
+
+usage: check.py BUILD [pytest's arguments]
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+
+def units(build):
+    """(passed, failed) of every cmocka program. One that dies counts as a failure."""
+    passed = failed = 0
+    for program in sorted((build / "unit").iterdir()):
+        done = subprocess.run([program], capture_output=True, text=True, errors="replace", timeout=600)
+        output = done.stdout + done.stderr
+        good = len(re.findall(r"^\[ +OK \]", output, re.M))
+        bad = len(set(re.findall(r"^\[  (?:FAILED|ERROR)  \] (\w+)", output, re.M)))
+        if bad == 0 and (done.returncode != 0 or good == 0):
+            bad = 1
+        print("unit %s: %d passed, %d failed" % (program.name, good, bad), flush=True)
+        if bad:
+            print(output)
+        passed, failed = passed + good, failed + bad
+    return passed, failed
+
+
+def tests(build, arguments):
+    """(passed, failed, skipped) of pytest."""
+    with tempfile.TemporaryDirectory() as d:
+        report = pathlib.Path(d, "report.xml")
+        env = {**os.environ, "POSTERN_BUILD": str(build), "PYTHONDONTWRITEBYTECODE": "1"}
+        status = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10", "-rs",
+                                 "--junitxml=%s" % report, *arguments], env=env).returncode
+        if not report.exists():
+            return 0, 1, 0
+        suites = xml.etree.ElementTree.parse(report).getroot().iter("testsuite")
+        total = {key: 0 for key in ("tests", "failures", "errors", "skipped")}
+        for suite in suites:
+            for key in total:
+                total[key] += int(suite.get(key))
+    failed = total["failures"] + total["errors"]
+    if status not in (0, 1) and failed == 0:
+        failed = 1
+    return total["tests"] - failed - total["skipped"], failed, total["skipped"]
+
+
+def main():
+    build = pathlib.Path(sys.argv[1]).resolve()
+    arguments = sys.argv[2:] or [str(pathlib.Path(__file__).parent)]
+    unit_passed, unit_failed = units(build)
+    passed, failed, skipped = tests(build, arguments)
+    passed, failed = passed + unit_passed, failed + unit_failed
+    print("%d passed, %d failed%s" % (passed, failed, ", %d skipped" % skipped if skipped else ""), flush=True)
+    return 1 if failed or passed == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

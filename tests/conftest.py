@@ -1,0 +1,74 @@
+"""Fixtures: a Postern for a test or for a module, and the stage for those that need root."""
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import harness  # noqa: E402
+
+WITHOUT_ROOT = []
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "root: needs real accounts in a mount namespace of its own, and so root")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("root") and not harness.IS_ROOT:
+        WITHOUT_ROOT.append(item.nodeid)
+        pytest.skip("NOT RUN: needs root (accounts, PAM and setuid are not tested)")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if WITHOUT_ROOT:
+        terminalreporter.section("NOT TESTED, for want of root", sep="!")
+        terminalreporter.line("%d tests of root mode were skipped: real accounts, PAM passwords, setuid workers," % len(WITHOUT_ROOT))
+        terminalreporter.line("one user's worker against another's mail. Run the check as root to have them.")
+
+
+@pytest.fixture
+def make_postern():
+    """Makes any number of Posterns; all are stopped at the end, and every one must have ended well."""
+    made = []
+
+    def make(*args, **keys):
+        p = harness.Postern(*args, **keys)
+        made.append(p)
+        return p
+
+    yield make
+    trouble = []
+    for p in made:
+        try:
+            p.close()
+        except harness.Failed as e:
+            trouble.append(str(e))
+    assert not trouble, "\n".join(trouble)
+
+
+@pytest.fixture
+def postern(make_postern):
+    return make_postern()
+
+
+@pytest.fixture(scope="session")
+def stage():
+    s = harness.Stage()
+    yield s
+    s.close()
+
+
+@pytest.fixture(params=["mbox", "maildir"])
+def store(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """No descriptor of a test stays open in this process."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    left = len(os.listdir("/proc/self/fd")) - before
+    assert left <= 4, "%d descriptors more than before" % left

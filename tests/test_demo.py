@@ -1,0 +1,86 @@
+"""The demo, as a newcomer runs it."""
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+import harness
+from harness import REPO
+
+PORT = 11110
+
+
+def port_is_taken():
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", PORT))
+            return False
+        except OSError:
+            return True
+
+
+# The demo's port is fixed, because manuals name it: where somebody's demo is running these tests step back.
+free = pytest.mark.skipif(port_is_taken(), reason="something listens on 127.0.0.1:%d" % PORT)
+
+
+def left():
+    return sorted(pathlib.Path("/tmp").glob("postern-demo.*"))
+
+
+def run(*argv, **how):
+    return subprocess.run([REPO / "bootstrap", *argv], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, **how)
+
+
+@free
+def test_check():
+    before = left()
+    done = run("demo", "--check")
+    assert done.returncode == 0, done.stderr
+    assert "\nSubject: Welcome to Postern\n" in done.stdout.replace("\r\n", "\n")
+    assert left() == before and not port_is_taken()
+
+
+@free
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_runs_until_it_is_stopped(sig):
+    before = left()
+    demo = harness.Watched("demo", [REPO / "bootstrap", "demo"], stdout=subprocess.PIPE)
+    shown = []
+    for row in demo.process.stdout:
+        shown.append(row.decode())
+        if "event=listening" in shown[-1]:
+            break
+    command = next(r.strip() for r in shown if r.strip().startswith("curl "))
+    got = subprocess.run(["sh", "-c", command + " -sS"], capture_output=True, timeout=60)
+    assert got.returncode == 0 and b"Subject: Welcome" in got.stdout, got
+    uids = {harness.process_name(p): harness.identity(p)[0][1] for p in demo.session()
+            if harness.process_name(p).startswith(("pop3d", "authd", "spoold"))}
+    assert len(uids) >= 3 and 0 not in uids.values(), uids
+    # Ctrl-C is for the whole foreground group; the others are for the script
+    if sig == signal.SIGINT:
+        os.killpg(demo.pid, sig)
+    else:
+        os.kill(demo.pid, sig)
+    demo.process.stdout.read()
+    assert demo.process.wait(harness.TIMEOUT) == 128 + sig
+    assert demo.wait_gone(10) == {}
+    demo.process.stdout.close()
+    demo.process.stderr.close()
+    assert left() == before and not port_is_taken()
+
+
+@free
+def test_port_taken():
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", PORT))
+        s.listen()
+        before = left()
+        done = run("demo", "--check")
+    assert done.returncode == 1 and re.search("port %d .* is taken" % PORT, done.stderr)
+    assert left() == before
