@@ -33,12 +33,12 @@ struct stamp {
 	uint64_t size;
 	int64_t mtime;		/* ns */
 	int64_t ctime;		/* ns */
-	int64_t taken;		/* ns of CLOCK_REALTIME, when it was taken; INT64_MIN: its clock is not ours (network), so never SAME */
+	int64_t taken;		/* ns of CLOCK_REALTIME when it was taken, less what a network filesystem's clock may be off */
 };
 
 enum stamp_verdict {
 	STAMP_SAME,		/* nobody has changed it since, and nobody could have done so unnoticed (not racy) */
-	STAMP_GROWN,		/* the same file, and it is now at least as large: check with inventory_holds() */
+	STAMP_GROWN,		/* the same file, and it is larger now: check with inventory_holds(), and that the new begins with a From_ line */
 	STAMP_CHANGED
 };
 
@@ -86,14 +86,17 @@ int inventory_remember(struct inventory *inv, struct inventory *old);
 
 /*
  * Makes every id differ from every other (twins get ".2", ".3"), and makes the catalogue: a sealed memfd, the caller's. The inventory can be
- * read on. -1 with errno.
+ * read on. -1 with errno (then it can only be freed).
  */
 int inventory_publish(struct inventory *inv);
 
-/* For UPDATE: a copy without the messages whose `gone` is nonzero; mbox offsets after them move down by `shift` of each message removed (its From_ line and all that is cut). */
+/*
+ * For UPDATE, after publish: the inventory without the messages whose `gone` (one octet a message) is not 0, to be stored and freed. `inv` lives on inside it: it
+ * is not to be used or freed any more. NULL with errno ENOMEM: then inv is as it was.
+ */
 struct inventory *inventory_without(struct inventory *inv, const uint8_t *gone);
-/* Sets what a rewritten or renamed message has become; only before publish or on a copy of inventory_without(). */
-int inventory_move(struct inventory *inv, uint32_t index, uint64_t offset, const char *name, size_t name_length);
+/* What a moved, rewritten (mbox: offset, octets, length) or renamed (Maildir: name) message of such an inventory has become. 0, or -1 with ENOMEM. */
+int inventory_change(struct inventory *inv, uint32_t index, const struct inventory_message *m);
 
 struct cache;
 

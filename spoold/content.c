@@ -1,0 +1,188 @@
+/*
+ * The fingerprint of a message.
+ *
+ * What is hashed: all bytes of the message as they lie on disk after its From_ line, without the header lines named below (with their
+ * folded lines and line ends), by XXH3 with 128 bits; its canonical 16 bytes, then the number of bytes hashed (64 bits, little endian), then "postern1", by BLAKE2b
+ * (libsodium's generichash) to 16 bytes. This is written to disk as unique-ids in mail clients: it never changes.
+ *
+ * Why two hashes: BLAKE2b of everything costs 0.3 s for 220 MB, more than all else that a first open does. XXH3 is no cryptographic hash, and need not be one here:
+ * the header lines that the receiving MTA adds (queue id, date) take part, so that no sender can foresee what would collide; and who
+ * writes two messages that do is given two ids (an ordinal) and has lost nothing but his own time.
+ */
+#include <ctype.h>
+#include <endian.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define XXH_STATIC_LINKING_ONLY		/* the state's size, so that it lies in ours */
+#include <xxhash.h>
+
+#include "uidl.h"
+
+/*
+ * Header lines that mail readers and servers add, change and remove in place. A name that ends in '*' stands for all that begin so.
+ */
+static const char *const volatile_names[] = {
+	"Content-Length", "Lines", "Status", "X-IMAP", "X-IMAPbase", "X-Keywords", "X-Mozilla-*", "X-Status", "X-UID", "X-UIDL",
+};
+#define NAME_LONGEST 16		/* "Content-Length:", and one to see that it goes on */
+
+enum place { AT_LINE, IN_KEPT, IN_LEFT_OUT, IN_BODY };
+
+struct content_hash {
+	XXH3_state_t xxh;
+	uint64_t hashed;
+	enum place place;
+	bool left_out;			/* the last header line was: its folded lines are too */
+	size_t held;			/* the start of a line that is too short to decide on yet */
+	char hold[NAME_LONGEST];
+};
+
+struct content_hash *
+content_new(void)
+{
+	struct content_hash *h;
+
+	/* XXH3's state wants an alignment of 64 that malloc does not promise. */
+	size_t size = (sizeof *h + 63) / 64 * 64;
+	return aligned_alloc(64, size);
+}
+
+void
+content_begin(struct content_hash *h)
+{
+	XXH3_INITSTATE(&h->xxh);
+	XXH3_128bits_reset(&h->xxh);
+	h->hashed = 0;
+	h->place = AT_LINE;
+	h->left_out = false;
+	h->held = 0;
+}
+
+static void
+hash(struct content_hash *h, const char *data, size_t length)
+{
+	if (length == 0)
+		return;
+	XXH3_128bits_update(&h->xxh, data, length);
+	h->hashed += length;
+}
+
+static bool
+name_is_volatile(const char *line, size_t length)
+{
+	/* One look at the first letter spares most lines the rest. */
+	switch (*line) {
+	case 'C': case 'c': case 'L': case 'l': case 'S': case 's': case 'X': case 'x':
+		break;
+	default:
+		return false;
+	}
+	for (size_t i = 0; i < sizeof volatile_names / sizeof *volatile_names; i++) {
+		const char *name = volatile_names[i];
+		size_t n = strlen(name);
+		bool prefix = name[n - 1] == '*';
+		n -= prefix;
+		if (length > n && strncasecmp(line, name, n) == 0 && (prefix || line[n] == ':'))
+			return true;
+	}
+	return false;
+}
+
+/* Where the line goes; `length` is NAME_LONGEST, or up to and with its line end, or all there is of the message. */
+static enum place
+line_place(struct content_hash *h, const char *line, size_t length)
+{
+	if (*line == '\n' || (length > 1 && line[0] == '\r' && line[1] == '\n'))
+		return IN_BODY;
+	if (*line != ' ' && *line != '\t')
+		h->left_out = name_is_volatile(line, length);
+	return h->left_out ? IN_LEFT_OUT : IN_KEPT;
+}
+
+/* Decides on a line that began in an earlier piece; true if it still cannot. */
+static bool
+held_decide(struct content_hash *h, const char **data, size_t *length)
+{
+	while (*length > 0 && h->held < sizeof h->hold && (h->held == 0 || h->hold[h->held - 1] != '\n')) {
+		h->hold[h->held++] = *(*data)++;
+		(*length)--;
+	}
+	if (h->held < sizeof h->hold && h->hold[h->held - 1] != '\n')
+		return true;
+	h->place = line_place(h, h->hold, h->held);
+	if (h->place != IN_LEFT_OUT)
+		hash(h, h->hold, h->held);
+	if (h->place != IN_BODY && h->hold[h->held - 1] == '\n')
+		h->place = AT_LINE;
+	h->held = 0;
+	return false;
+}
+
+/* Whole and partial header lines of one piece: what is kept is hashed in runs as long as can be. Returns what is left of it: the body. */
+static size_t
+header_add(struct content_hash *h, const char *data, size_t length)
+{
+	const char *at = data, *run = data, *end = data + length;
+
+	while (at < end && h->place != IN_BODY) {
+		if (h->place == AT_LINE) {
+			const char *stop = end - at > NAME_LONGEST ? at + NAME_LONGEST : end;
+			if (stop == end && memchr(at, '\n', (size_t)(end - at)) == NULL && end - at < NAME_LONGEST) {
+				hash(h, run, (size_t)(at - run));
+				h->held = (size_t)(end - at);
+				memcpy(h->hold, at, h->held);
+				return 0;
+			}
+			h->place = line_place(h, at, (size_t)(stop - at));
+			if (h->place == IN_LEFT_OUT) {
+				hash(h, run, (size_t)(at - run));
+				run = end;
+			}
+			if (h->place == IN_BODY)
+				break;
+		}
+		const char *nl = memchr(at, '\n', (size_t)(end - at));
+		at = nl == NULL ? end : nl + 1;
+		if (h->place == IN_LEFT_OUT)
+			run = at;
+		if (nl != NULL)
+			h->place = AT_LINE;
+	}
+	if (run < at)
+		hash(h, run, (size_t)(at - run));
+	return (size_t)(end - at);
+}
+
+void
+content_add(struct content_hash *h, const char *data, size_t length)
+{
+	if (length > 0 && h->held > 0 && held_decide(h, &data, &length))
+		return;
+	if (length > 0 && h->place != IN_BODY) {
+		size_t body = header_add(h, data, length);
+		data += length - body;
+		length = body;
+	}
+	hash(h, data, length);
+}
+
+void
+content_end(struct content_hash *h, uint8_t fingerprint[static FINGERPRINT_SIZE])
+{
+	struct {
+		XXH128_canonical_t xxh;
+		uint64_t hashed;
+		char tag[8];
+	} all = { .hashed = htole64(h->hashed), .tag = { 'p', 'o', 's', 't', 'e', 'r', 'n', '1' } };
+
+	if (h->held > 0 && line_place(h, h->hold, h->held) != IN_LEFT_OUT) {
+		hash(h, h->hold, h->held);
+		all.hashed = htole64(h->hashed);
+	}
+	h->held = 0;
+	XXH128_canonicalFromHash(&all.xxh, XXH3_128bits_digest(&h->xxh));
+	crypto_generichash(fingerprint, FINGERPRINT_SIZE, (const unsigned char *)&all, sizeof all, NULL, 0);
+}
