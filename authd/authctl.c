@@ -1,0 +1,274 @@
+/* authctl: the command line. What the commands do is in command_*.c. */
+#include "authctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "privilege.h"
+#include "scram.h"
+#include "system.h"
+#include "wipe.h"
+
+enum option_number { OPTION_MAILDROP = 256, OPTION_UID, OPTION_OPSLIMIT, OPTION_MEMLIMIT, OPTION_ITERATIONS, OPTION_EXPIRES, OPTION_FROM,
+	OPTION_NO_DELETE, OPTION_REPLACE };
+#define BIT(option) (1u << ((option) - OPTION_MAILDROP))
+#define COST (BIT(OPTION_OPSLIMIT) | BIT(OPTION_MEMLIMIT) | BIT(OPTION_ITERATIONS))
+
+static const struct option long_options[] = {
+	{ "maildrop", required_argument, NULL, OPTION_MAILDROP },
+	{ "uid", required_argument, NULL, OPTION_UID },
+	{ "opslimit", required_argument, NULL, OPTION_OPSLIMIT },
+	{ "memlimit", required_argument, NULL, OPTION_MEMLIMIT },
+	{ "iterations", required_argument, NULL, OPTION_ITERATIONS },
+	{ "expires", required_argument, NULL, OPTION_EXPIRES },
+	{ "from", required_argument, NULL, OPTION_FROM },
+	{ "no-delete", no_argument, NULL, OPTION_NO_DELETE },
+	{ "replace", no_argument, NULL, OPTION_REPLACE },
+	{ NULL, 0, NULL, 0 }
+};
+
+static const struct command {
+	const char *name, *second;	/* "app", "add"; "" if it is one word */
+	int words;
+	uint32_t options;		/* which of them it takes */
+	const char *usage;
+	int (*run)(const struct conf *c, const struct arguments *a);
+} commands[] = {
+	{ "add", "", 1, BIT(OPTION_MAILDROP) | BIT(OPTION_UID) | COST,
+	    "add USER [--maildrop KIND:PATH] [--uid N] [--opslimit N] [--memlimit KIB] [--iterations N]", command_add },
+	{ "passwd", "", 1, COST, "passwd USER [--opslimit N] [--memlimit KIB] [--iterations N]", command_passwd },
+	{ "del", "", 1, 0, "del USER", command_del },
+	{ "lock", "", 1, 0, "lock USER", command_lock },
+	{ "unlock", "", 1, 0, "unlock USER", command_unlock },
+	{ "list", "", 0, 0, "list", command_list },
+	{ "test", "", 1, 0, "test USER", command_test },
+};
+#define COMMANDS (sizeof commands / sizeof commands[0])
+
+static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
+    "  add USER [--maildrop KIND:PATH] [--uid N]\n"
+    "  passwd USER\n"
+    "  del USER\n"
+    "  lock USER\n"
+    "  unlock USER\n"
+    "  list\n"
+    "  test USER\n"
+    "see authctl(8)";
+
+int
+complain(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	fputs("authctl: ", stderr);
+	vfprintf(stderr, format, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	return 1;
+}
+
+int
+complain_store(const struct conf *c)
+{
+	return complain("%s: %s; nothing was changed", c->db, errno == EPROTO ? "a record of another version" : strerror(errno));
+}
+
+gid_t
+store_group(const struct conf *c)
+{
+	const struct passwd *pw;
+
+	if (!privilege_is_root())
+		return (gid_t)-1;
+	pw = getpwnam(c->authd_user);
+	if (pw == NULL)
+		complain("there is no account %s: authd will not be able to read what root writes until it owns %s", c->authd_user,
+		    c->db);
+	return pw != NULL ? pw->pw_gid : (gid_t)-1;
+}
+
+static const char *
+parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
+{
+	static char wrong[128];
+	const char *reason = number_parse(text, min, max, value);
+
+	if (reason == NULL)
+		return NULL;
+	snprintf(wrong, sizeof wrong, "%s; accepted: a number from %llu to %llu", reason, (unsigned long long)min,
+	    (unsigned long long)max);
+	return wrong;
+}
+
+static const char *
+parse_uid(struct arguments *a, const char *text)
+{
+	uint64_t uid;
+	const char *wrong = parse_number(text, 1, UINT32_MAX - 1, &uid);
+
+	if (wrong != NULL)
+		return wrong;
+	a->account.uid = (uint32_t)uid;
+	a->account.has_uid = true;
+	a->uid_given = true;
+	return NULL;
+}
+
+static const char *
+parse_memory(struct arguments *a, const char *text)
+{
+	uint64_t kib;
+	const char *wrong = parse_number(text, HASH_MEMORY_MIN / 1024, 4 * 1024 * 1024, &kib);
+
+	if (wrong == NULL)
+		a->cost.memory = kib * 1024;
+	return wrong;
+}
+
+/* NULL, or what is wrong with the value of this option. */
+static const char *
+parse_option(struct arguments *a, int option, const char *value)
+{
+	switch (option) {
+	case OPTION_MAILDROP:
+		a->account_given = true;
+		return account_parse(&a->account, value);
+	case OPTION_UID:
+		return parse_uid(a, value);
+	case OPTION_OPSLIMIT:
+		return parse_number(value, 1, 1000, &a->cost.operations);
+	case OPTION_MEMLIMIT:
+		return parse_memory(a, value);
+	case OPTION_ITERATIONS:
+		return parse_number(value, SCRAM_ITERATIONS_MIN, SCRAM_ITERATIONS_MAX, &a->iterations);
+	case OPTION_EXPIRES:
+		a->expires = value;
+		return NULL;
+	case OPTION_FROM:
+		a->from = value;
+		return NULL;
+	case OPTION_NO_DELETE:
+		a->no_delete = true;
+		return NULL;
+	default:
+		a->replace = true;
+		return NULL;
+	}
+}
+
+static const char *
+option_name(int option)
+{
+	for (const struct option *o = long_options; o->name != NULL; o++)
+		if (o->val == option)
+			return o->name;
+	return "?";
+}
+
+static int
+used_wrongly(const struct command *command)
+{
+	fprintf(stderr, "usage: authctl %s\n", command->usage);
+	return 2;
+}
+
+/* Reads the options and words after the command, and runs it. */
+static int
+command_run(const struct conf *c, const struct command *command, int argc, char **argv)
+{
+	struct arguments a = { .cost = hash_cost_default, .iterations = SCRAM_ITERATIONS };
+	int option, words = 0;
+
+	optind = 0;
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (option == '?' || (command->options & BIT(option)) == 0) {
+			if (option != '?')
+				complain("--%s is not for this command", option_name(option));
+			return used_wrongly(command);
+		}
+		const char *wrong = parse_option(&a, option, optarg);
+		if (wrong != NULL) {
+			complain("--%s: %s", option_name(option), wrong);
+			return 2;
+		}
+	}
+	for (; optind < argc && words < command->words; optind++)
+		a.word[words++] = argv[optind];
+	if (optind < argc || words < command->words)
+		return used_wrongly(command);
+	return command->run(c, &a);
+}
+
+/* -c and its kind may stand anywhere: they are brought to the front, where the parser that all programs share looks for them. */
+static void
+options_first(int argc, char **argv)
+{
+	int front = 1;
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		int take = strcmp(argv[i], "-c") == 0 && i + 1 < argc ? 2 :
+		    argv[i][0] == '-' && argv[i][1] != '-' && argv[i][1] != '\0' ? 1 : 0;
+		for (int j = 0; j < take; j++) {
+			char *moved = argv[i + j];
+			memmove(&argv[front + 1], &argv[front], (size_t)(i + j - front) * sizeof *argv);
+			argv[front++] = moved;
+		}
+		i += take > 1 ? take - 1 : 0;
+	}
+}
+
+static const char *
+on_option(int option, const char *argument)
+{
+	(void)option;
+	(void)argument;
+	return "no such option";
+}
+
+static int
+command_find(const struct conf *c, int argc, char **argv)
+{
+	for (size_t i = 0; argc > 0 && i < COMMANDS; i++) {
+		bool two = commands[i].second[0] != '\0';
+		if (strcmp(argv[0], commands[i].name) != 0 || (two && (argc < 2 || strcmp(argv[1], commands[i].second) != 0)))
+			continue;
+		return command_run(c, &commands[i], argc - two, argv + two);
+	}
+	if (argc > 0)
+		complain("%s: no such command", argv[0]);
+	fprintf(stderr, "usage: %s\n", usage);
+	return 2;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct conf conf;
+	struct options options;
+	struct rlimit none = { 0, 0 };
+
+	log_start("authctl");
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_DUMPABLE, 0);
+	umask(077);
+	if (sodium_init() == -1 || !wipe_is_linked)
+		fatal("libsodium cannot be used");
+	options_first(argc, argv);
+	setenv("POSIXLY_CORRECT", "1", 1);	/* the shared parser stops at the command */
+	options_parse(argc, argv, usage, "", on_option, &options, &conf);
+	unsetenv("POSIXLY_CORRECT");
+	return command_find(&conf, argc - optind, argv + optind);
+}

@@ -1,0 +1,24 @@
+/*
+ * Passwords that were verified a short while ago, so that a client that polls every minute does not cost an Argon2id each time. What is
+ * kept is a hash under a key that was made at start and is in locked memory; it covers the user, the store and its service, the state of the user's record, and the
+ * password. A record that changes has another digest, and nothing that is kept fits it any more.
+ */
+#ifndef POSTERN_AUTHD_CACHE_H
+#define POSTERN_AUTHD_CACHE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CACHE_TAG_SIZE	32
+
+/* `ttl` in seconds; 0: nothing is ever kept. */
+void cache_start(uint64_t ttl);
+
+/* The tag of one login; `digest` is of STORE_DIGEST_SIZE, or NULL for a store that has no records of ours. */
+void cache_tag(uint8_t tag[static CACHE_TAG_SIZE], uint32_t store, const char *service, const char *user,
+    const uint8_t *digest, const char *password);
+
+bool cache_has(const uint8_t tag[static CACHE_TAG_SIZE]);
+void cache_put(const uint8_t tag[static CACHE_TAG_SIZE]);
+
+#endif

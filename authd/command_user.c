@@ -1,0 +1,333 @@
+/* authctl add, passwd, del, lock, unlock, list, test. */
+#include <errno.h>
+#include <pwd.h>
+#include <security/pam_appl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "authctl.h"
+#include "log.h"
+#include "pam.h"
+#include "password.h"
+#include "privilege.h"
+#include "scram.h"
+#include "system.h"
+
+/* Everything that is made of a password: the slow hash and the SCRAM verifier. */
+static int
+set_password(struct store_user *u, const char *password, const struct arguments *a)
+{
+	char *prepared = sodium_malloc(PASSWORD_SIZE);
+	int result = -1;
+
+	if (prepared != NULL) {
+		password_prepare(prepared, password);
+		if (hash_make(u->hash, sizeof u->hash, prepared, &a->cost) == 0)
+			result = scram_make(&u->scram, prepared, (uint32_t)a->iterations);
+	}
+	sodium_free(prepared);
+	return result == 0 ? 0 : complain("the password could not be hashed: not enough memory (--memlimit)");
+}
+
+/* Asks for a password and makes everything of it. */
+static int
+new_password(const struct arguments *a, struct store_user *u)
+{
+	char what[USER_SIZE + 32];
+
+	snprintf(what, sizeof what, "New password for %s", a->word[0]);
+	char *password = password_read(what, true);
+	if (password == NULL)
+		return 1;
+	int result = set_password(u, password, a);
+	sodium_free(password);
+	return result;
+}
+
+/* What unknown users cost is what the latest one costs. The salt key stays: salts that changed would tell who is not there. */
+static int
+update_meta(struct store_edit *e, const struct arguments *a)
+{
+	struct store_meta meta;
+	char nobody[33];
+	uint8_t random[16];
+	int found = edit_meta(e, &meta);
+
+	if (found == -1)
+		return -1;
+	if (found == 0) {
+		memset(&meta, 0, sizeof meta);
+		randombytes_buf(meta.salt_key, sizeof meta.salt_key);
+	}
+	meta.iterations = (uint32_t)a->iterations;
+	randombytes_buf(random, sizeof random);
+	sodium_bin2hex(nobody, sizeof nobody, random, sizeof random);
+	if (hash_make(meta.hash, sizeof meta.hash, nobody, &a->cost) == -1)
+		return errno = ENOMEM, -1;
+	return edit_put_meta(e, &meta);
+}
+
+/* 1 there, 0 not, -1 after saying why. */
+static int
+look(const struct conf *c, const char *name, struct store_user *u, struct account *a)
+{
+	struct store_file s;
+
+	store_start(&s, c->db);
+	int found = store_find(&s, name, u);
+	store_end(&s);
+	if (found == 1 && account_find(c->db, name, a) == -1)
+		found = -1;
+	if (found == -1)
+		complain_store(c);
+	return found;
+}
+
+/* A maildrop without an owner could never be opened: it is said now, and not at the first login. */
+static void
+warn_owner(const struct conf *c, const struct arguments *a)
+{
+	if (!a->uid_given && c->virtual_user[0] == '\0' && getpwnam(a->word[0]) == NULL)
+		complain("note: there is no system account %s, no --uid and no virtual-user in %s: nobody owns this maildrop yet",
+		    a->word[0], c->file);
+}
+
+/* The new user into the store, unless somebody else has put him there while the password was typed. */
+static int
+put_new(const struct conf *c, const struct arguments *a, const struct store_user *u)
+{
+	static struct store_user other;
+	struct store_edit e;
+
+	if (edit_begin(&e, c->db, store_group(c)) == -1)
+		return complain_store(c);
+	int found = edit_find(&e, a->word[0], &other);
+	sodium_memzero(&other, sizeof other);
+	if (found == 0 && update_meta(&e, a) == 0 && edit_put(&e, a->word[0], u, &a->account) == 0)
+		return edit_commit(&e, EDIT_ADDS) == 0 ? 0 : complain_store(c);
+	found == 1 ? complain("%s: is there already", a->word[0]) : complain_store(c);
+	edit_abandon(&e);
+	return 1;
+}
+
+int
+command_add(const struct conf *c, const struct arguments *a)
+{
+	static struct store_user u;
+	struct account account;
+	const char *wrong = store_name_check(a->word[0]);
+
+	if (wrong != NULL)
+		return complain("%s: not a user name; %s", a->word[0], wrong);
+	int found = look(c, a->word[0], &u, &account);
+	if (found != 0)
+		return found == 1 ? complain("%s: is there already; use passwd, or del first", a->word[0]) : 1;
+	memset(&u, 0, sizeof u);
+	int result = new_password(a, &u);
+	if (result == 0)
+		result = put_new(c, a, &u);
+	sodium_memzero(&u, sizeof u);
+	if (result == 0)
+		warn_owner(c, a);
+	return result;
+}
+
+/* Opens the store for a change of one user who must be there. 0, or 1 after saying why. */
+static int
+begin_user(const struct conf *c, const char *name, struct store_edit *e, struct store_user *u, struct account *account)
+{
+	int found;
+
+	if (edit_begin(e, c->db, store_group(c)) == -1)
+		return complain_store(c);
+	found = edit_find(e, name, u);
+	if (found == 1) {
+		int kept = edit_find_account(e, name, account);
+		if (kept == 1)
+			return 0;
+		/* a user of a store that was restored by halves: the maildrop is as the configuration has it */
+		memset(account, 0, sizeof *account);
+		if (kept == 0)
+			return 0;
+		found = -1;
+	}
+	if (found == 0)
+		complain("%s: no such user in %s", name, c->db);
+	else
+		complain_store(c);
+	edit_abandon(e);
+	return 1;
+}
+
+static int
+finish_user(const struct conf *c, const char *name, struct store_edit *e, const struct store_user *u,
+    const struct account *account)
+{
+	if (edit_put(e, name, u, account) == 0)
+		return edit_commit(e, EDIT_ADDS) == 0 ? 0 : complain_store(c);
+	complain_store(c);
+	edit_abandon(e);
+	return 1;
+}
+
+int
+command_passwd(const struct conf *c, const struct arguments *a)
+{
+	static struct store_user u, fresh;
+	struct account account;
+	struct store_edit e;
+	int found = look(c, a->word[0], &u, &account);
+
+	if (found != 1)
+		return found == 0 ? complain("%s: no such user in %s", a->word[0], c->db) : 1;
+	int result = new_password(a, &fresh);
+	/* Looked at again under the lock: another authctl may have changed the user while this one was asking. */
+	if (result == 0)
+		result = begin_user(c, a->word[0], &e, &u, &account);
+	if (result == 0) {
+		memcpy(u.hash, fresh.hash, sizeof u.hash);
+		u.scram = fresh.scram;
+		if (update_meta(&e, a) == -1) {
+			result = complain_store(c);
+			edit_abandon(&e);
+		} else
+			result = finish_user(c, a->word[0], &e, &u, &account);
+	}
+	sodium_memzero(&u, sizeof u);
+	sodium_memzero(&fresh, sizeof fresh);
+	return result;
+}
+
+int
+command_del(const struct conf *c, const struct arguments *a)
+{
+	static struct store_user u;
+	struct account account;
+	struct store_edit e;
+
+	if (begin_user(c, a->word[0], &e, &u, &account) != 0)
+		return 1;
+	sodium_memzero(&u, sizeof u);
+	if (edit_remove(&e, a->word[0]) == 0)
+		return edit_commit(&e, EDIT_REMOVES) == 0 ? 0 : complain_store(c);
+	complain_store(c);
+	edit_abandon(&e);
+	return 1;
+}
+
+static int
+set_locked(const struct conf *c, const struct arguments *a, bool locked)
+{
+	static struct store_user u;
+	struct account account;
+	struct store_edit e;
+
+	if (begin_user(c, a->word[0], &e, &u, &account) != 0)
+		return 1;
+	u.locked = locked;
+	int result = finish_user(c, a->word[0], &e, &u, &account);
+	sodium_memzero(&u, sizeof u);
+	return result;
+}
+
+int
+command_lock(const struct conf *c, const struct arguments *a)
+{
+	return set_locked(c, a, true);
+}
+
+int
+command_unlock(const struct conf *c, const struct arguments *a)
+{
+	return set_locked(c, a, false);
+}
+
+/* A line a user: name, state, maildrop, uid, what else he has; a tab between. */
+static int
+print_user(const char *name, const struct store_user *u, void *arg)
+{
+	const struct conf *c = arg;
+	char maildrop[PATH_SIZE + 16], uid[16] = "-";
+	struct account account;
+
+	if (account_find(c->db, name, &account) == 1) {
+		account_print(&account, maildrop, sizeof maildrop);
+		if (account.has_uid)
+			snprintf(uid, sizeof uid, "%u", (unsigned)account.uid);
+	} else
+		snprintf(maildrop, sizeof maildrop, "none");
+	printf("%s\t%s\t%s\t%s\t%s%s%sapps=%u\n", name, u->locked ? "locked" : "open", maildrop, uid,
+	    u->hash[0] == '\0' ? "" : hash_is_foreign(u->hash) ? "password=imported," : "password,",
+	    u->scram.iterations > 0 ? "scram," : "", u->secret_length > 0 ? "secret," : "", (unsigned)u->apps);
+	return 0;
+}
+
+int
+command_list(const struct conf *c, const struct arguments *a)
+{
+	struct conf copy = *c;
+
+	(void)a;
+	return store_each(c->db, print_user, &copy) == -1 ? complain_store(c) : 0;
+}
+
+enum tested { TESTED_NO, TESTED_YES, TESTED_TROUBLE };
+
+static enum tested
+test_db(const struct conf *c, const char *name, const char *password)
+{
+	static struct store_user u;
+	struct account account;
+	char *prepared = sodium_malloc(PASSWORD_SIZE);
+	int found = look(c, name, &u, &account), fits = -1;
+
+	if (found == 1 && prepared != NULL) {
+		password_prepare(prepared, password);
+		fits = u.hash[0] == '\0' ? 0 : hash_fits(u.hash, prepared);
+		if (fits == 1 && u.locked)
+			printf("db: the password is right, but %s is locked\n", name);
+		else
+			printf("db: %s\n", fits == 1 ? "the password is right" : fits == 0 ? "the password is wrong" :
+			    "the password could not be tried: not enough memory");
+	} else if (found == 0)
+		printf("db: no such user\n");
+	enum tested result = found == -1 || (found == 1 && fits == -1) ? TESTED_TROUBLE :
+	    found == 1 && fits == 1 && !u.locked ? TESTED_YES : TESTED_NO;
+	sodium_memzero(&u, sizeof u);
+	sodium_free(prepared);
+	return result;
+}
+
+static enum tested
+test_pam(const struct conf *c, const char *name, const char *password)
+{
+	char user[USER_SIZE];
+
+	if (!string_copy(user, sizeof user, name))
+		return TESTED_NO;
+	int code = pam_try(c->pam_service, user, password, "");
+	printf("pam: %s%s\n", code == PAM_SUCCESS ? "the password is right" : pam_strerror(NULL, code),
+	    code != PAM_SUCCESS && !privilege_is_root() ? " (not root: PAM may know only your own password)" : "");
+	return code == PAM_SUCCESS ? TESTED_YES : pam_denial(code) == DENIED_CREDENTIALS ? TESTED_NO : TESTED_TROUBLE;
+}
+
+int
+command_test(const struct conf *c, const struct arguments *a)
+{
+	char what[USER_SIZE + 32];
+	const char *wrong = store_name_check(a->word[0]);
+	enum tested tested = TESTED_NO;
+
+	if (wrong != NULL)
+		return complain("%s: not a user name; %s", a->word[0], wrong);
+	snprintf(what, sizeof what, "Password of %s", a->word[0]);
+	char *password = password_read(what, false);
+	if (password == NULL)
+		return 1;
+	for (uint32_t i = 0; i < c->stores.count && tested != TESTED_YES; i++)
+		tested = (c->stores.item[i] == STORE_DB ? test_db : test_pam)(c, a->word[0], password);
+	sodium_free(password);
+	printf("%s: %s\n", a->word[0], tested == TESTED_YES ? "ok" : "refused");
+	return tested == TESTED_YES ? 0 : 1;
+}

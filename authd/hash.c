@@ -1,0 +1,111 @@
+#include "hash.h"
+
+#include <crypt.h>
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "messages.h"
+
+const struct hash_cost hash_cost_default = {
+	crypto_pwhash_argon2id_OPSLIMIT_INTERACTIVE, crypto_pwhash_argon2id_MEMLIMIT_INTERACTIVE,
+};
+
+int
+hash_make(char *hash, size_t size, const char *password, const struct hash_cost *cost)
+{
+	char made[crypto_pwhash_argon2id_STRBYTES];
+
+	if (crypto_pwhash_argon2id_str(made, password, strlen(password), cost->operations, (size_t)cost->memory) == -1 ||
+	    strlen(made) >= size)
+		return -1;
+	memcpy(hash, made, strlen(made) + 1);
+	sodium_memzero(made, sizeof made);
+	return 0;
+}
+
+static int
+argon_fits(const char *hash, const char *password)
+{
+	/* libsodium says -1 for a wrong password and for memory that is not to be had; only errno tells them apart. */
+	errno = 0;
+	if (crypto_pwhash_str_verify(hash, password, strlen(password)) == 0)
+		return 1;
+	return errno == ENOMEM ? -1 : 0;
+}
+
+/* crypt(3) keeps the password in its data: that is wiped, and too large for a stack. */
+static int
+crypt_fits(const char *hash, const char *password)
+{
+	struct crypt_data *data = calloc(1, sizeof *data);
+	int fits = -1;
+
+	if (data == NULL)
+		return -1;
+	const char *made = crypt_r(password, hash, data);
+	if (made != NULL)
+		fits = made[0] != '*' && strlen(made) == strlen(hash) && sodium_memcmp(made, hash, strlen(hash)) == 0;
+	else
+		fits = errno == ENOMEM ? -1 : 0;
+	sodium_memzero(data, sizeof *data);
+	free(data);
+	return fits;
+}
+
+static bool
+is_argon(const char *hash)
+{
+	return strncmp(hash, "$argon2", 7) == 0;
+}
+
+int
+hash_fits(const char *hash, const char *password)
+{
+	return is_argon(hash) ? argon_fits(hash, password) : crypt_fits(hash, password);
+}
+
+bool
+hash_known(const char *hash)
+{
+	if (is_argon(hash))
+		return strlen(hash) < crypto_pwhash_STRBYTES;
+	int known = crypt_checksalt(hash);
+	return known == CRYPT_SALT_OK || known == CRYPT_SALT_METHOD_LEGACY || known == CRYPT_SALT_TOO_CHEAP;
+}
+
+bool
+hash_is_foreign(const char *hash)
+{
+	return strncmp(hash, "$argon2id$", 10) != 0;
+}
+
+static void
+answer(struct message *m, struct message *reply)
+{
+	int fits = hash_fits(m->body.hash.hash, m->body.hash.password);
+
+	message_start(reply, MESSAGE_HASHED);
+	reply->body.hashed.ticket = m->body.hash.ticket;
+	reply->body.hashed.verdict = fits == 1;
+	reply->body.hashed.error = fits == -1;
+	message_clear(m);
+}
+
+void
+hasher_run(int channel)
+{
+	static struct message m, reply;
+
+	while (message_receive(channel, &m, SIDE_VERIFIER, SIDE_HASHER) == 1) {
+		answer(&m, &reply);
+		/* What the hash left in dead frames goes before the next wait. */
+		sodium_stackzero(16384);
+		if (message_send(channel, &reply) == -1)
+			break;
+	}
+	_exit(0);
+}

@@ -1,0 +1,74 @@
+/*
+ * One attempt to log in: from the mechanism's first octet to the verdict. The order is fixed:
+ *
+ *	exchange (SASL) -> wait (throttle) -> stores, in the configured order -> login-delay -> OPEN at spoold -> GRANTED
+ *
+ * A user who is not there goes the same way at the same cost as one whose password is wrong, through every store, and is answered alike.
+ */
+#ifndef POSTERN_AUTHD_LOGIN_H
+#define POSTERN_AUTHD_LOGIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cache.h"
+#include "loop.h"
+#include "messages.h"
+#include "store.h"
+#include "workers.h"
+
+struct Gsasl_session;
+
+enum login_stage {
+	LOGIN_NONE,		/* no attempt is under way */
+	LOGIN_EXCHANGE,		/* the client is to answer a challenge */
+	LOGIN_CLOSING,		/* the mechanism has succeeded, and the client is to acknowledge its last word */
+	LOGIN_WAITING,		/* by the throttle, before anything is looked at */
+	LOGIN_ASKING,		/* a hasher or PAM */
+	LOGIN_DENYING,		/* the answer is no, and waits until it is due */
+	LOGIN_OPENING		/* spoold is to open the maildrop */
+};
+
+/* What must not outlive the attempt: in guarded memory, wiped when the attempt ends. */
+struct secret {
+	char password[PASSWORD_SIZE];
+	char prepared[PASSWORD_SIZE];	/* the same after SASLprep, which is what users.db has a hash of */
+	char hash[STORE_HASH_SIZE];	/* what a hasher is asked about */
+	struct store_user user;
+	struct secret *next;		/* of those not in use */
+};
+
+struct login {
+	enum login_stage stage;
+	uint32_t mechanism;
+	struct Gsasl_session *sasl;
+	uint32_t steps;
+	struct secret *secret;
+	struct timer timer;
+	struct question question;
+	int64_t started;		/* when the stores began to be asked */
+	uint32_t store_at;		/* which of the configured stores is being tried */
+	bool found, locked;		/* in users.db */
+	bool trouble;			/* a store could not be asked */
+	bool charged;			/* the throttle counts it as a failure until it is refunded */
+	bool no_delete;
+	uint32_t store;			/* which vouched for the user */
+	const char *reason;		/* for the log */
+	char user[USER_SIZE];		/* as the client gave it, after SASLprep */
+	char granted[USER_SIZE];	/* as the store has it */
+	char authzid[USER_SIZE];
+	uint8_t tag[STORE_COUNT][CACHE_TAG_SIZE];
+};
+
+/* Makes room for so many attempts at a time. Fatal if it is not to be had. Before the sandbox. */
+void login_start(const struct conf *c, size_t room);
+
+void login_begin(struct login *l, const struct body_auth *a);
+void login_respond(struct login *l, const struct body_respond *r);
+/* The peer is gone, or has lost the right to an answer: nothing more is said or kept. */
+void login_abandon(struct login *l);
+
+/* spoold's answer: the session's descriptor, which becomes the callee's, or -1 and why not. */
+void login_opened(struct login *l, int fd, enum denial denial, const char *reason);
+
+#endif

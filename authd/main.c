@@ -1,0 +1,432 @@
+/*
+ * authd's parent. As root: makes the run directory and the socket, forks the verifier, the hashers and the PAM process, starts anew whichever dies, and does
+ * nothing else. It reads no message of anybody: what pop3d says goes to the verifier alone, which is not root.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hash.h"
+#include "log.h"
+#include "messages.h"
+#include "pam.h"
+#include "privilege.h"
+#include "sandbox.h"
+#include "system.h"
+#include "verifier.h"
+#include "wipe.h"
+
+#define WORKERS_MOST	65	/* 64 hashers and PAM */
+#define GENERATIONS	8	/* one that serves, and those that end after a reload */
+#define TOO_SOON	1000	/* a child that lived for less is not started again before this has passed */
+
+struct child {
+	enum side side;
+	pid_t pid;		/* 0: to be started */
+	int64_t started, not_before;
+};
+
+/* A verifier and those who work for it. They start together and end together. */
+struct generation {
+	pid_t verifier;		/* 0: this place is free */
+	int control;
+	int64_t started;
+	size_t workers;
+	struct child worker[WORKERS_MOST];
+};
+
+/* Who the processes are to be; all found before the first is forked. */
+struct people {
+	bool root;
+	uid_t uid;		/* the verifier's and the hashers' */
+	gid_t gid;
+	uid_t pop3d;		/* who may ask */
+};
+
+static struct conf conf;
+static struct options options;
+static struct people people;
+static struct generation generations[GENERATIONS], *current;
+static int64_t verifier_not_before;
+static int listener = -1;
+
+static void
+harden(void)
+{
+	struct rlimit none = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* The child's first steps: nothing of the parent's stays open, and root goes for good where it is not needed. */
+static void
+child_begin(bool keep_listener, bool keep_root)
+{
+	for (size_t i = 0; i < GENERATIONS; i++)
+		if (generations[i].verifier != 0)
+			close(generations[i].control);
+	if (!keep_listener)
+		close(listener);
+	if (people.root && !keep_root && privilege_drop(people.uid, people.gid) == -1)
+		fatal("cannot become uid %u, gid %u for good: %m", (unsigned)people.uid, (unsigned)people.gid);
+	/* A change of user takes both of these back. */
+	harden();
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+}
+
+static _Noreturn void
+worker_main(enum side side, int channel)
+{
+	child_begin(false, side == SIDE_PAM);
+	if (side == SIDE_PAM) {
+		sandbox_enter(CELL_PAM, &conf, NULL, 0);
+		pam_run(&conf, channel);
+	}
+	sandbox_enter(CELL_HASHER, &conf, NULL, 0);
+	hasher_run(channel);
+}
+
+/* Tells the verifier of a worker; its end of the channel goes along. */
+static int
+attach(int control, enum side side, int end)
+{
+	static struct message m;
+
+	message_start(&m, MESSAGE_ATTACH);
+	m.body.attach.side = side;
+	m.fds[0] = end;
+	int result = message_send(control, &m);
+	m.fds[0] = -1;
+	return result;
+}
+
+static void
+worker_start(struct generation *g, struct child *w)
+{
+	int pair[2];
+
+	w->started = clock_ms();
+	w->not_before = w->started + TOO_SOON;
+	if (message_pair(pair) == -1) {
+		log_text(LOG_ERR, "no channel to a new process: %m");
+		return;
+	}
+	pid_t pid = fork_named(w->side == SIDE_PAM ? "authd: pam" : "authd: hasher");
+	if (pid == 0) {
+		close(pair[1]);
+		worker_main(w->side, pair[0]);
+	}
+	close(pair[0]);
+	if (pid == -1)
+		log_text(LOG_ERR, "no new process: %m");
+	else if (attach(g->control, w->side, pair[1]) == -1)
+		log_text(LOG_WARNING, "the verifier cannot be told of a new process: %m");
+	close(pair[1]);
+	w->pid = pid == -1 ? 0 : pid;
+}
+
+static struct generation *
+generation_free(void)
+{
+	for (size_t i = 0; i < GENERATIONS; i++)
+		if (generations[i].verifier == 0)
+			return &generations[i];
+	return NULL;
+}
+
+static void
+workers_plan(struct generation *g)
+{
+	uint64_t hashers = conf.hashers;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (hashers == 0)
+		hashers = cores < 1 ? 1 : cores > 64 ? 64 : (uint64_t)cores;
+	for (uint64_t i = 0; i < hashers; i++)
+		g->worker[g->workers++] = (struct child){ .side = SIDE_HASHER };
+	if (conf_has(&conf.stores, STORE_PAM))
+		g->worker[g->workers++] = (struct child){ .side = SIDE_PAM };
+}
+
+/* Starts a verifier with all that works for it, and makes it the one that serves. -1 with the reason logged. */
+static int
+generation_start(void)
+{
+	struct generation *g = generation_free();
+	int pair[2];
+
+	verifier_not_before = clock_ms() + TOO_SOON;
+	if (g == NULL || message_pair(pair) == -1) {
+		log_text(LOG_ERR, "no new verifier: %s", g == NULL ? "too many old ones are still ending" : strerror(errno));
+		return -1;
+	}
+	pid_t pid = fork_named("authd: verifier");
+	if (pid == 0) {
+		close(pair[1]);
+		child_begin(true, false);
+		verifier_run(&conf, listener, pair[0], people.pop3d);
+	}
+	close(pair[0]);
+	if (pid == -1) {
+		log_text(LOG_ERR, "no new verifier: %m");
+		close(pair[1]);
+		return -1;
+	}
+	*g = (struct generation){ .verifier = pid, .control = pair[1], .started = clock_ms() };
+	workers_plan(g);
+	for (size_t i = 0; i < g->workers; i++)
+		worker_start(g, &g->worker[i]);
+	current = g;
+	return 0;
+}
+
+static void
+log_death(const char *what, pid_t pid, int status)
+{
+	log_begin(LOG_WARNING, "child-died");
+	log_string("process", what);
+	log_number("pid", (uint64_t)pid);
+	if (WIFSIGNALED(status))
+		log_number("signal", (uint64_t)WTERMSIG(status));
+	else
+		log_number("status", (uint64_t)WEXITSTATUS(status));
+	log_end();
+}
+
+/* Without their verifier the workers have nothing to do: they end when its side of their channels is gone. */
+static void
+verifier_died(struct generation *g, int status)
+{
+	if (g == current) {
+		log_death("verifier", g->verifier, status);
+		current = NULL;
+		if (clock_ms() - g->started >= TOO_SOON)
+			verifier_not_before = 0;
+	}
+	close(g->control);
+	g->verifier = 0;
+}
+
+static void
+on_death(pid_t pid, int status)
+{
+	for (size_t i = 0; i < GENERATIONS; i++) {
+		struct generation *g = &generations[i];
+		if (g->verifier == 0)
+			continue;
+		if (g->verifier == pid) {
+			verifier_died(g, status);
+			return;
+		}
+		for (size_t j = 0; j < g->workers; j++)
+			if (g->worker[j].pid == pid) {
+				g->worker[j].pid = 0;
+				log_death(g->worker[j].side == SIDE_PAM ? "pam" : "hasher", pid, status);
+				return;
+			}
+	}
+}
+
+static void
+reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		on_death(pid, status);
+}
+
+/* Starts what is missing and may be started by now. Returns whether something has to wait. */
+static bool
+revive(void)
+{
+	int64_t now = clock_ms();
+	bool waiting = false;
+
+	if (current == NULL && (now < verifier_not_before || generation_start() == -1))
+		return true;
+	for (size_t i = 0; i < GENERATIONS; i++) {
+		struct generation *g = &generations[i];
+		for (size_t j = 0; g->verifier != 0 && j < g->workers; j++) {
+			struct child *w = &g->worker[j];
+			if (w->pid == 0 && now >= w->not_before)
+				worker_start(g, w);
+			waiting = waiting || w->pid == 0;
+		}
+	}
+	return waiting;
+}
+
+/* The old verifier serves out those it has; what cannot change without a restart is said. */
+static void
+reload(void)
+{
+	static struct conf fresh;
+	char error[1024];
+
+	if (conf_load(&fresh, options.config, !options.config_given, error, sizeof error) == -1) {
+		log_text(LOG_ERR, "not reloaded: %s", error);
+		return;
+	}
+	if (strcmp(fresh.run_dir, conf.run_dir) != 0 || strcmp(fresh.authd_user, conf.authd_user) != 0 ||
+	    strcmp(fresh.pop3d_user, conf.pop3d_user) != 0)
+		log_text(LOG_WARNING, "run-dir and user take effect at the next start");
+	struct generation *old = current;
+	struct conf before = conf;
+	string_copy(fresh.run_dir, sizeof fresh.run_dir, conf.run_dir);
+	conf = fresh;
+	if (generation_start() == -1) {
+		conf = before;
+		return;
+	}
+	if (old != NULL)
+		kill(old->verifier, SIGHUP);
+	log_text(LOG_INFO, "reloaded");
+}
+
+static _Noreturn void
+stop(void)
+{
+	char path[CONF_STRING + 16];
+
+	notify_manager("STOPPING=1");
+	for (size_t i = 0; i < GENERATIONS; i++) {
+		struct generation *g = &generations[i];
+		if (g->verifier == 0)
+			continue;
+		kill(g->verifier, SIGTERM);
+		for (size_t j = 0; j < g->workers; j++)
+			if (g->worker[j].pid > 0)
+				kill(g->worker[j].pid, SIGTERM);
+	}
+	if (conf_run_path(&conf, "authd.sock", path, sizeof path) == 0)
+		unlink(path);
+	log_text(LOG_INFO, "stopped");
+	exit(0);
+}
+
+/* A directory that others may not write to, made if it is not there. */
+static void
+directory_make(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (mkdir(path, mode) == 0)
+		chmod(path, mode);
+	else if (errno != EEXIST)
+		fatal("%s: cannot be made: %m", path);
+	if (lstat(path, &st) == -1 || !S_ISDIR(st.st_mode))
+		fatal("%s: is not a directory", path);
+	if ((st.st_uid != 0 && st.st_uid != geteuid()) || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		fatal("%s: belongs to uid %u and has mode %o; accepted: root's or this process's own, writable by no other", path,
+		    (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+}
+
+static void
+people_find(void)
+{
+	const struct passwd *pw;
+
+	people.root = privilege_is_root();
+	people.uid = geteuid();
+	people.gid = getegid();
+	people.pop3d = geteuid();
+	if (!people.root) {
+		log_text(LOG_WARNING, "not root: all processes of authd run as uid %u and are not protected from each other by the "
+		    "system's users%s", (unsigned)people.uid,
+		    conf_has(&conf.stores, STORE_PAM) ? "; PAM may know only this user's password" : "");
+		return;
+	}
+	pw = getpwnam(conf.authd_user);
+	if (pw == NULL || pw->pw_uid == 0 || pw->pw_gid == 0)
+		fatal("[authd] user: there is no account %s that is not root; accepted: the name of an account", conf.authd_user);
+	people.uid = pw->pw_uid;
+	people.gid = pw->pw_gid;
+	pw = getpwnam(conf.pop3d_user);
+	if (pw == NULL)
+		fatal("[pop3d] user: there is no account %s; accepted: the name of an account", conf.pop3d_user);
+	people.pop3d = pw->pw_uid;
+}
+
+static void
+listen_start(void)
+{
+	char path[CONF_STRING + 16];
+
+	directory_make(conf.run_dir, 0755);
+	if (conf_run_path(&conf, "authd.sock", path, sizeof path) == -1)
+		fatal("run-dir: %m");
+	listener = unix_listen(path, 0666, 512);
+	if (listener == -1)
+		fatal("%s: cannot be served: %m", path);
+}
+
+static const char *
+on_option(int option, const char *argument)
+{
+	(void)option;
+	(void)argument;
+	return "no such option";
+}
+
+static _Noreturn void
+supervise(const sigset_t *signals)
+{
+	bool waiting = false;
+
+	for (;;) {
+		struct timespec moment = { 0, 200000000 };
+		int got = waiting ? sigtimedwait(signals, NULL, &moment) : sigwaitinfo(signals, NULL);
+		if (got == SIGTERM || got == SIGINT)
+			stop();
+		if (got == SIGHUP)
+			reload();
+		reap();
+		waiting = revive();
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	sigset_t signals;
+
+	descriptors_sane();
+	log_start("authd");
+	options_parse(argc, argv, "authd [-tVh] [-c FILE]", "", on_option, &options, &conf);
+	if (sodium_init() == -1 || !wipe_is_linked)
+		fatal("libsodium cannot be used");
+	log_open(&conf, -1);
+	if (chdir("/") == -1)
+		fatal("/: %m");
+	umask(022);
+	harden();
+	sandbox_check(&conf);
+	people_find();
+	listen_start();
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (generation_start() == -1)
+		fatal("authd cannot start");
+	sandbox_enter(CELL_AUTHD, &conf, NULL, 0);
+	log_text(LOG_INFO, "ready");
+	notify_manager("READY=1");
+	supervise(&signals);
+}

@@ -1,0 +1,34 @@
+/* The mechanisms' exchanges, which GNU SASL runs. What they yield is a name and a password to be verified, or that the client has proved who it is. */
+#ifndef POSTERN_AUTHD_SASL_H
+#define POSTERN_AUTHD_SASL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "login.h"
+
+enum sasl_result {
+	SASL_CHALLENGE,		/* *out is to be sent, and the client's answer given to sasl_step */
+	SASL_PASSWORD,		/* l->user, l->authzid and l->secret->password are set: verify them */
+	SASL_PROVED,		/* the client has proved to be l->user; *out, if it is not empty, is the mechanism's last word */
+	SASL_WRONG,		/* it has not: for the client the same as a wrong password */
+	SASL_MALFORMED,		/* what it sent is not this mechanism's */
+	SASL_TROUBLE		/* memory */
+};
+
+/* Fatal if the library cannot be had. */
+void sasl_start(void);
+
+/* Is there an exchange of ours for this mechanism? */
+bool sasl_knows(uint32_t mechanism);
+
+/* Begins the exchange of l->mechanism. 0, or -1. */
+int sasl_begin(struct login *l);
+
+/* Gives the client's data; `out` is of CHALLENGE_SIZE. */
+enum sasl_result sasl_step(struct login *l, const uint8_t *data, size_t length, uint8_t *out, uint32_t *out_length);
+
+/* Ends the exchange; nothing if there is none. */
+void sasl_end(struct login *l);
+
+#endif

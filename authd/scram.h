@@ -1,0 +1,19 @@
+/* SCRAM-SHA-256 verifiers (RFC 5802, 7677): what the store keeps instead of the password. */
+#ifndef POSTERN_AUTHD_SCRAM_H
+#define POSTERN_AUTHD_SCRAM_H
+
+#include "store.h"
+
+/*
+ * The client pays for these, once a login. They are also what a thief of users.db has to pay for a guess, where Argon2id would cost him more: hence many more than
+ * the 4,096 of RFC 7677.
+ */
+#define SCRAM_ITERATIONS	100000
+#define SCRAM_ITERATIONS_MIN	4096
+#define SCRAM_ITERATIONS_MAX	10000000
+#define SCRAM_SALT		16
+
+/* A verifier with a fresh salt. 0, or -1. */
+int scram_make(struct store_scram *s, const char *password, uint32_t iterations);
+
+#endif

@@ -1,0 +1,124 @@
+#include "verifier.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cache.h"
+#include "grant.h"
+#include "log.h"
+#include "login.h"
+#include "loop.h"
+#include "peer.h"
+#include "sandbox.h"
+#include "sasl.h"
+#include "system.h"
+#include "throttle.h"
+
+/* After a reload another verifier takes what is new; this one serves what it has for so long at most. */
+#define DRAIN_MS	180000
+
+static struct source listener, control;
+static uid_t pop3d_uid;
+static volatile sig_atomic_t hangup;
+
+static void
+on_hangup(int signal)
+{
+	(void)signal;
+	hangup = 1;
+}
+
+static void
+on_listener(struct source *s)
+{
+	uid_t uid;
+	pid_t pid;
+	int fd = unix_accept(s->fd, &uid, &pid);
+
+	if (fd == -1) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			log_text(LOG_WARNING, "a connection could not be accepted: %m");
+		return;
+	}
+	if (uid == pop3d_uid || uid == geteuid() || uid == 0) {
+		peer_add(fd);
+		return;
+	}
+	log_begin(LOG_WARNING, "peer-refused");
+	log_number("uid", uid);
+	log_number("pid", (uint64_t)pid);
+	log_end();
+	close(fd);
+}
+
+/* The parent hands over channels; without it there is nobody to supervise, and nothing to serve. */
+static void
+on_control(struct source *s)
+{
+	static struct message m;
+	int got = message_receive(s->fd, &m, SIDE_AUTHD, SIDE_VERIFIER);
+
+	if (got == -1 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (got != 1)
+		_exit(0);
+	workers_attach(m.body.attach.side, m.fds[0]);
+	m.fds[0] = -1;
+}
+
+static size_t
+rooms(const struct conf *c)
+{
+	return c->max_connections < 64 ? 64 : c->max_connections > 2048 ? 2048 : c->max_connections;
+}
+
+static void
+confine(const struct conf *c)
+{
+	char directory[CONF_STRING];
+
+	/* users.db is replaced by renaming: it is its directory that must stay in reach */
+	string_copy(directory, sizeof directory, c->db);
+	char *slash = strrchr(directory, '/');
+	slash[slash == directory ? 1 : 0] = '\0';
+	const struct sandbox_path paths[] = {
+		{ directory, SANDBOX_READ },
+		{ c->run_dir, SANDBOX_READ },
+	};
+	sandbox_enter(CELL_VERIFIER, c, paths, sizeof paths / sizeof paths[0]);
+}
+
+static void
+drain(void)
+{
+	loop_close(&listener);
+	for (int64_t until = clock_ms() + DRAIN_MS; peers_count() > 0 && clock_ms() < until;)
+		loop_turn();
+	_exit(0);
+}
+
+void
+verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
+{
+	struct sigaction action = { .sa_handler = on_hangup };	/* without SA_RESTART: it must wake the loop */
+
+	listener = (struct source){ listen_fd, on_listener };
+	control = (struct source){ control_fd, on_control };
+	pop3d_uid = pop3d;
+	sigaction(SIGHUP, &action, NULL);
+	throttle_start();
+	cache_start(c->cache_ttl);
+	sasl_start();
+	login_start(c, rooms(c));
+	peers_start(c);
+	grant_start(c);
+	if (loop_start() == -1 || loop_watch(&listener) == -1 || loop_watch(&control) == -1)
+		fatal("the event loop could not be started: %m");
+	confine(c);
+	while (!hangup)
+		loop_turn();
+	drain();
+	_exit(0);
+}
