@@ -6,7 +6,7 @@
 #include "messages.h"
 
 #define PAM_CHILDREN	32	/* at a time; the verifier keeps what is beyond that waiting */
-#define PAM_SECONDS	30	/* what an attempt may take */
+#define PAM_SECONDS	20	/* what an attempt may take */
 
 /* Answers ATTEMPT with VERDICT on `channel` until that is closed. Never returns. */
 _Noreturn void pam_run(const struct conf *c, int channel);

@@ -77,11 +77,11 @@ static const struct rule {
 	/* making processes; entering a narrower cell */
 	{ "clone", L | A | O, FORK_OR_THREADS }, { "clone", W, THREADS_ONLY }, { "fork", L | A | O, ALWAYS },
 	{ "set_robust_list", L | A | O | W, ALWAYS }, { "rseq", L | A | O | W, ALWAYS }, { "set_tid_address", L | A | O, ALWAYS },
-	{ "wait4", L | A | O, ALWAYS }, { "waitid", L | A | O, ALWAYS }, { "kill", L | A | O, ALWAYS },
+	{ "wait4", L | A | O, ALWAYS }, { "rt_sigtimedwait", A, ALWAYS }, { "waitid", L | A | O, ALWAYS }, { "kill", L | A | O, ALWAYS },
 	{ "prctl", L | P | A | O, ALWAYS }, { "seccomp", L | P | A | O, ALWAYS },
 	{ "landlock_create_ruleset", L | A | O, ALWAYS }, { "landlock_add_rule", L | A | O, ALWAYS },
 	{ "landlock_restrict_self", L | A | O, ALWAYS }, { "prlimit64", ALL & ~(S | P), ALWAYS },
-	{ "sched_getaffinity", A | O | W, ALWAYS },
+	{ "sched_getaffinity", A | V | O | W, ALWAYS },
 	{ "close_range", L | A | O, ALWAYS }, { "dup", A | O, ALWAYS }, { "dup2", A | O, ALWAYS }, { "dup3", A | O, ALWAYS },
 	{ "pipe2", A | O, ALWAYS }, { "umask", A | O | W, ALWAYS }, { "setpgid", A | O, ALWAYS },
 
