@@ -107,6 +107,6 @@ asan:
 clean:
 	rm -rf $(B)
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/obj -name '*.d' -type f 2>/dev/null)
 
 .PHONY: all clean units install uninstall imports lint asan
