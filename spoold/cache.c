@@ -268,7 +268,7 @@ arrays_make(struct inventory *inv, const struct slot *s)
 	inv->patterns = p;
 	inv->blob = b;
 	/* A message has one or the other. */
-	return made && (fingerprints == 0 || names == 0);
+	return made && (fingerprints == 0 || names == 0) && patterns <= PATTERNS_MAX;
 }
 
 static bool

@@ -15,7 +15,6 @@
 
 #include "inventory.h"
 
-#define PATTERNS_MAX 4096
 #define SAMPLES 32
 #define SAMPLE_MAX (4u << 20)		/* larger messages than the last are sampled by their ends only */
 
@@ -145,8 +144,9 @@ rows_room(struct inventory *inv)
 		return true;
 	uint32_t room = inv->rows_room < 64 ? 128 : inv->rows_room * 2;
 	size_t size = map_size(room, 0);
-	/* The ids may lie behind the rows yet: out of their way first. */
-	if (!uids_room(inv, 1) || ftruncate(inv->memfd, (off_t)size) == -1)
+	/* The ids may lie behind the rows yet: out of their way first, and their memory given back. */
+	if (!uids_room(inv, 1) || ftruncate(inv->memfd, (off_t)map_size(inv->count, 0)) == -1 ||
+	    ftruncate(inv->memfd, (off_t)size) == -1)
 		return false;
 	void *at = mremap(inv->map, inv->mapped, size, MREMAP_MAYMOVE);
 	if (at == MAP_FAILED)
@@ -539,29 +539,40 @@ ordinal_of(struct ordinals *o, const char *uid, size_t length)
 	return slot;
 }
 
-/* An id that was made different with an ordinal says which numbers are used up. */
-static bool
-ordinal_note(struct ordinals *o, const char *uid, size_t length)
+/* The length of what an ordinal (".2" and up) was put behind, and the number; 0 if the id has none. */
+static size_t
+ordinal_parse(const char *uid, size_t length, uint32_t *number)
 {
 	size_t digits = 0;
-	uint32_t number = 0;
 
 	while (digits < length && uid[length - 1 - digits] >= '0' && uid[length - 1 - digits] <= '9')
 		digits++;
 	if (digits == 0 || digits > 7 || digits + 1 >= length || uid[length - 1 - digits] != '.' || uid[length - digits] == '0')
-		return true;
+		return 0;
+	*number = 0;
 	for (size_t i = length - digits; i < length; i++)
-		number = number * 10 + (uint32_t)(uid[i] - '0');
-	struct ordinal *slot = ordinal_of(o, uid, length - digits - 1);
-	if (slot != NULL && slot->next <= number)
-		slot->next = number + 1;
-	return slot != NULL;
+		*number = *number * 10 + (uint32_t)(uid[i] - '0');
+	return length - digits - 1;
 }
 
+/*
+ * The ids that are given, as far as they matter: of those that were settled before, the ones that a new message may be asking for. `wanted` is a bit for each hash that
+ * one does ask for, so that ten new messages in a maildrop of 100,000 cost a look at each old id and no table of them.
+ */
 struct ids {
 	uint32_t *table;
 	uint32_t mask;
+	uint64_t *wanted;	/* NULL: there is nothing old to choose from */
+	uint32_t wanted_mask;
 };
+
+static bool
+is_wanted(const struct ids *t, uint64_t hash)
+{
+	uint32_t bit = (uint32_t)(hash >> 32) & t->wanted_mask;
+
+	return (t->wanted[bit / 64] >> bit % 64 & 1) != 0;
+}
 
 static uint32_t *
 id_slot(const struct inventory *inv, struct ids *t, const char *uid, size_t length)
@@ -608,30 +619,66 @@ row_is_kept(const struct inventory *inv, uint32_t index)
 	return index < inv->settled || (inv->kept != NULL && (inv->kept[index / 8] >> index % 8 & 1) != 0);
 }
 
+/* Which ids are asked for. */
+static bool
+wanted_mark(struct inventory *inv, struct ids *t, uint32_t new)
+{
+	uint32_t bits = table_size(new) * 64;
+
+	if (new == inv->count)
+		return true;
+	if ((t->wanted = calloc(bits / 64, sizeof *t->wanted)) == NULL)
+		return false;
+	t->wanted_mask = bits - 1;
+	for (uint32_t i = inv->settled; i < inv->count; i++)
+		if (!row_is_kept(inv, i)) {
+			const struct catalogue_row *r = &inv->rows[i];
+			uint32_t bit = (uint32_t)(XXH3_64bits(inv->uids + r->uid, r->uid_length) >> 32) & t->wanted_mask;
+			t->wanted[bit / 64] |= (uint64_t)1 << bit % 64;
+		}
+	return true;
+}
+
+/* An id that was given before: into the table if somebody asks for it; and if it has an ordinal to an id that somebody asks for, that number is used up. */
+static bool
+old_note(struct inventory *inv, struct ids *t, struct ordinals *o, uint32_t index)
+{
+	const struct catalogue_row *r = &inv->rows[index];
+	const char *uid = inv->uids + r->uid;
+	uint32_t number;
+
+	if (is_wanted(t, XXH3_64bits(uid, r->uid_length)))
+		*id_slot(inv, t, uid, r->uid_length) = index + 1;
+	size_t base = ordinal_parse(uid, r->uid_length, &number);
+	if (base == 0 || !is_wanted(t, XXH3_64bits(uid, base)))
+		return true;
+	struct ordinal *n = ordinal_of(o, uid, base);
+	if (n != NULL && n->next <= number)
+		n->next = number + 1;
+	return n != NULL;
+}
+
 static bool
 ids_settle(struct inventory *inv)
 {
 	struct ids t = { .mask = table_size(inv->count) - 1 };
 	struct ordinals o = { 0 };
-	bool done;
+	uint32_t new = 0;
 
-	if (inv->settled == inv->count)
-		return true;
-	free(inv->table);
-	inv->table = NULL;
-	done = (t.table = calloc((size_t)t.mask + 1, sizeof *t.table)) != NULL;
-	for (uint32_t i = 0; done && i < inv->count; i++)
-		if (row_is_kept(inv, i)) {
-			const struct catalogue_row *r = &inv->rows[i];
-			*id_slot(inv, &t, inv->uids + r->uid, r->uid_length) = i + 1;
-			/* A Maildir's names may well end in a number; and its twins are an accident. */
-			if (inv->names == NULL)
-				done = ordinal_note(&o, inv->uids + r->uid, r->uid_length);
-		}
-	for (uint32_t i = inv->settled; done && i < inv->count; i++)
-		if (!row_is_kept(inv, i))
-			done = row_settle(inv, &t, &o, i);
+	for (uint32_t i = inv->settled; i < inv->count; i++)
+		new += !row_is_kept(inv, i);
+	if (new > 0) {
+		free(inv->table);
+		inv->table = NULL;
+		t.table = calloc((size_t)t.mask + 1, sizeof *t.table);
+	}
+	bool done = new == 0 || (t.table != NULL && wanted_mark(inv, &t, new));
+	for (uint32_t i = 0; done && t.wanted != NULL && i < inv->count; i++)
+		done = !row_is_kept(inv, i) || old_note(inv, &t, &o, i);
+	for (uint32_t i = inv->settled; done && new > 0 && i < inv->count; i++)
+		done = row_is_kept(inv, i) || row_settle(inv, &t, &o, i);
 	free(t.table);
+	free(t.wanted);
 	free(o.slots);
 	free(inv->kept);
 	inv->kept = NULL;

@@ -4,6 +4,7 @@
 
 #include "cache.h"
 
+#define PATTERNS_MAX 4096
 #define NAME_WHOLE 0x80000000u		/* in names: an offset in the blob, not a number of a pattern */
 
 /* A Maildir's file is "before" (its directory and "/"), the message's id, "after" (":2,flags"): few patterns do for all. */
