@@ -1,0 +1,423 @@
+#!/usr/bin/python3
+"""`make bench`: Postern beside dovecot-pop3d and popa3d (under tcpserver) from Debian's packages, on loopback, in one run.
+
+Every figure is taken several times, the servers alternating, and is printed as the median and (least..most). Time is the client's, CPU time is
+the server's alone: all its processes, those that ended included. The mailboxes are the same, each server has its own copy, and all of
+it is in the page cache. Needs root: servers run with accounts of their own in a private mount and network namespace; nothing is installed.
+
+    bench.py [options] [SCENARIO...]       poll retr open update idle memory; without any, all but memory
+
+The raw figures go to BUILD/bench/figures.json; the last figure of each row is kept in BUILD/bench/last.json and compared with the next run.
+"""
+import argparse
+import ctypes
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import mailbox_make as make  # noqa: E402
+import servers as sv  # noqa: E402
+
+PACKAGES = ["dovecot-pop3d", "popa3d", "ucspi-tcp"]
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+MS_BIND, MS_REC, MS_PRIVATE, MS_RDONLY = 4096, 16384, 1 << 18, 1
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def note(*words):
+    print("#", *words, file=sys.stderr, flush=True)
+
+
+# The stage
+
+def check(result):
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def mount(source, target, kind=None, flags=0, data=None):
+    check(libc.mount(*(None if x is None else str(x).encode() for x in (source, target, kind)), ctypes.c_ulong(flags),
+        None if data is None else data.encode()))
+
+
+def packages_fetch(to):
+    """The peers' packages and what of their dependencies this machine has not, unpacked into to/root; fetched once."""
+    root = to / "root"
+    if (to / "complete").exists():
+        return root
+    note("fetching", *PACKAGES)
+    archives = to / "archives"
+    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    for package in PACKAGES:    # one at a time: the two conflict
+        subprocess.run(["apt-get", "-qq", "-y", "--download-only", "--no-install-recommends", "--reinstall", "-o",
+            "Dir::Cache::archives=%s" % archives, "install", package], check=True, stdout=sys.stderr)
+    for deb in archives.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", deb, root], check=True)
+    (to / "complete").touch()
+    return root
+
+
+def stage_enter(work, peers):
+    """This process and its children: other accounts, the peers under /usr, `work` as /srv, a loopback of their own."""
+    check(libc.unshare(CLONE_NEWNS | CLONE_NEWNET))
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    with socket.socket() as s:      # ip link set lo up
+        fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+    for name in ("srv", "etc"):
+        (work / name).mkdir(parents=True, exist_ok=True)
+    (work / "srv").chmod(0o755)
+    mount(work / "srv", "/srv", None, MS_BIND)
+    sv.etc_write(work / "etc")
+    if peers is not None:
+        mount("peers", "/usr", "overlay", MS_RDONLY, "lowerdir=%s:/usr" % (peers / "usr"))
+    for name in ("passwd", "group", "shadow", "nsswitch.conf", "pam.d"):
+        mount(work / "etc" / name, "/etc/" + name, None, MS_BIND)
+    mount("bench", "/run", "tmpfs", 0, "mode=755")
+    pathlib.Path("/run/postern").mkdir(mode=0o755)
+    (work / "srv/popa3d/mbox").mkdir(parents=True, exist_ok=True)
+    mount(work / "srv/popa3d/mbox", "/var/mail", None, MS_BIND)
+    os.makedirs("/var/lib", exist_ok=True)
+    mount("bench", "/var/lib", "tmpfs", 0, "mode=755")
+    for name in ("popa3d", "dovecot", "postern"):
+        os.mkdir("/var/lib/" + name)
+
+
+# Figures
+
+class Figures:
+    """rows: (row, figure) -> server -> values, in the order in which they came."""
+
+    def __init__(self):
+        self.rows, self.kinds, self.goals = {}, {}, {}
+
+    def add(self, row, figure, unit, better, server, value, goal=None):
+        """`better`: "more" or "less". goal: how many times the best peer's figure Postern's may be at most (at least, if more is better)."""
+        key = (row, figure)
+        self.kinds[key] = (unit, better)
+        if goal is not None:
+            self.goals[key] = goal
+        self.rows.setdefault(key, {}).setdefault(server, []).append(value)
+
+    def ratio(self, key):
+        """Postern's median to that of the best peer; and the peer."""
+        by = self.rows[key]
+        peers = {s: statistics.median(v) for s, v in by.items() if s not in ("postern", "floor", "copy")}
+        if "postern" not in by or not peers:
+            return None, None
+        choose = max if self.kinds[key][1] == "more" else min
+        best = choose(peers, key=peers.get)
+        return (statistics.median(by["postern"]) / peers[best] if peers[best] else None), best
+
+    def verdict(self, key, ratio):
+        if key not in self.goals or ratio is None:
+            return ""
+        goal, more = self.goals[key], self.kinds[key][1] == "more"
+        return "%s %s%.2f" % ("ok" if (ratio >= goal if more else ratio <= goal) else "MISSED", ">=" if more else "<=", goal)
+
+    def print(self, last):
+        names = ["postern", "dovecot", "popa3d", "copy", "floor"]
+        names = [n for n in names if any(n in by for by in self.rows.values())]
+        table = [["", ""] + names + ["ratio", "to", "goal", "change"]]
+        for key, by in self.rows.items():
+            ratio, best = self.ratio(key)
+            before = last.get("/".join(key))
+            now = statistics.median(by["postern"]) if "postern" in by else None
+            table.append([key[0], "%s, %s" % (key[1], self.kinds[key][0])] + [spread(by.get(n)) for n in names] +
+                ["" if ratio is None else "%.2f" % ratio, best or "", self.verdict(key, ratio),
+                 "%+.0f%%" % (100 * (now / before - 1)) if before and now is not None else ""])
+        widths = [max(len(r[i]) for r in table) for i in range(len(table[0]))]
+        for r in table:
+            print("  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))).rstrip())
+
+    def save(self, path, last_path, last, facts):
+        path.write_text(json.dumps({"facts": facts, "figures": [
+            {"row": k[0], "figure": k[1], "unit": self.kinds[k][0], "better": self.kinds[k][1], "values": by}
+            for k, by in self.rows.items()]}, indent=1) + "\n")
+        last.update({"/".join(k): statistics.median(by["postern"]) for k, by in self.rows.items() if "postern" in by})
+        last_path.write_text(json.dumps(last, indent=1, sort_keys=True) + "\n")
+
+
+def short_number(x):
+    return "%.0f" % x if abs(x) >= 1000 else "%.3g" % x
+
+
+def spread(values):
+    if not values:
+        return ""
+    text = short_number(statistics.median(values))
+    return text if len(values) == 1 else "%s (%s..%s)" % (text, short_number(min(values)), short_number(max(values)))
+
+
+# Measuring
+
+class Bench:
+    def __init__(self, options, servers):
+        self.options, self.servers, self.figures = options, servers, Figures()
+        self.client = shutil.copy(options.build / "bench/client", "/srv/client")
+
+    def with_kind(self, kind, floor=False):
+        return [s for s in self.servers if kind in s.kinds and (floor or s.name != "floor")]
+
+    def rounds(self, servers):
+        """(round, server), alternating, and beginning with another each time."""
+        for r in range(self.options.rounds):
+            for s in servers[r % len(servers):] + servers[:r % len(servers)]:
+                yield r, s
+
+    def run(self, server, user, scenario, *args):
+        """The client's figures, and the server's CPU time in milliseconds as ["cpu"]."""
+        before, start = len(server.meter.pids()), server.meter.milliseconds()
+        done = subprocess.run([self.client, "-p", str(server.port), "-u", user, "-w", sv.PASSWORD, *map(str, args), scenario],
+            capture_output=True, text=True)
+        if done.returncode != 0:
+            server.log.flush()
+            raise SystemExit("bench: %s, %s: %s\n%s" % (server.name, scenario, done.stderr,
+                (server.dir / "log").read_text(errors="replace")[-2000:]))
+        server.meter.settle(before)
+        figures = json.loads(done.stdout.splitlines()[-1])
+        figures["cpu"] = server.meter.milliseconds() - start
+        return figures
+
+    # poll: login, STAT, QUIT
+
+    def poll(self):
+        short = self.options.short
+        for kind in sv.KINDS:
+            servers = self.with_kind(kind, floor=True)
+            for s in servers:
+                for n in range(32):
+                    make.maildrop(kind, s.maildrop(kind, n), 20, 2200, sv.uid(kind, n), cur=True)
+                self.run(s, sv.user(kind, "")[:1], "poll", "-c", 32, "-n", 128)     # logged in once, warm
+            for clients, sessions in ((1, 300), (8, 1000), (32, 1000)):
+                for _, s in self.rounds(servers):
+                    got = self.run(s, sv.user(kind, "")[:1], "poll", "-c", clients, "-n", sessions // 4 if short else sessions)
+                    row = "poll %s, %d client%s" % (kind, clients, "s"[:clients > 1])
+                    self.figures.add(row, "sessions", "1/s", "more", s.name, got["sessions"] / got["seconds"], 1)
+                    self.figures.add(row, "CPU a session", "ms", "less", s.name, got["cpu"] / got["sessions"], 1)
+
+    # retr: 1,000 messages of 1 MiB
+
+    def retr(self):
+        messages, octets = (200 if self.options.short else 1000), 1 << 20
+        for kind in sv.KINDS:
+            servers = self.with_kind(kind, floor=True)
+            for s in servers:
+                if s.name == "floor":
+                    self.restart(s, messages, octets)
+                else:
+                    self.copy_in(s, kind, messages, octets)
+                    self.run(s, sv.user(kind, sv.BIG), "open")
+            for _, s in self.rounds(servers):
+                got = self.run(s, sv.user(kind, sv.BIG), "retr")
+                row = "retr %s, %d x 1 MiB" % (kind, messages)
+                self.figures.add(row, "throughput", "MB/s", "more", s.name, got["bytes"] / got["seconds"] / 1e6, 1)
+                self.figures.add(row, "CPU a message", "ms", "less", s.name, got["cpu"] / messages, 1)
+            for s in servers:
+                self.clear(s, kind)
+
+    def restart(self, server, messages, octets):
+        server.stop()
+        server.messages, server.octets = messages, octets
+        server.start()
+
+    def clear(self, server, kind):
+        if server.name != "floor":
+            make.remove(server.maildrop(kind, sv.BIG))
+            server.forget(kind, sv.BIG)
+
+    def copy_in(self, server, kind, messages, octets, sizes=True):
+        """A fresh copy of the same mailbox, in the page cache and on the disk, of which nobody knows anything."""
+        self.clear(server, kind)
+        make.maildrop(kind, server.maildrop(kind, sv.BIG), messages, octets, sv.uid(kind, sv.BIG), cur=True, sizes=sizes)
+        os.sync()
+
+    # open: 100,000 messages of 2.2 KB, to the end of STAT
+
+    def open(self):
+        messages = 10000 if self.options.short else 100000
+        first = {"mbox": ("popa3d", 1), "Maildir ,W=": ("dovecot", 0.5), "Maildir": ("dovecot", 1 / 3)}
+        for name, kind, sizes in (("mbox", "mbox", False), ("Maildir ,W=", "maildir", True), ("Maildir", "maildir", False)):
+            for r, s in self.rounds(self.with_kind(kind)):
+                if r == 0:
+                    self.copy_in(s, kind, messages, 2200, sizes)
+                s.forget(kind, sv.BIG)
+                for state in ("first", "repeat", "after 10 deliveries"):
+                    if state == "after 10 deliveries":
+                        make.deliver(kind, s.maildrop(kind, sv.BIG), 10, 2200, sv.uid(kind, sv.BIG), r, sizes)
+                    got = self.run(s, sv.user(kind, sv.BIG), "open")
+                    assert got["messages"] == messages + 10 * (r + (state == "after 10 deliveries")), got
+                    row = "open %s, %d, %s" % (name, messages, state)
+                    goal = first[name][1] if state == "first" else 0.2
+                    self.figures.add(row, "to STAT", "s", "less", s.name, got["open"], goal)
+                    self.figures.add(row, "CPU", "ms", "less", s.name, got["cpu"], goal if state != "first" else None)
+            for s in self.with_kind(kind):
+                self.clear(s, kind)
+
+    # update: QUIT after deleting from 100,000 messages of 2.2 KB
+
+    def update(self):
+        messages = 10000 if self.options.short else 100000
+        for kind, what, goal in (("mbox", "first", None), ("mbox", "all", 0.2), ("maildir", "all", None)):
+            for r, s in self.rounds(self.with_kind(kind)):
+                if r > 0 and kind == "maildir":
+                    continue        # once: a fresh copy of 100,000 files takes longer than all else
+                self.copy_in(s, kind, messages, 2200)
+                self.run(s, sv.user(kind, sv.BIG), "open")
+                got = self.run(s, sv.user(kind, sv.BIG), "delete", "-x", what)
+                row = "update %s, %d, delete %s" % (kind, messages, what)
+                self.figures.add(row, "QUIT answered", "s", "less", s.name, got["quit"], goal)
+                self.figures.add(row, "CPU", "ms", "less", s.name, got["cpu"])
+                if what == "first" and s.name == "postern":
+                    path = s.maildrop(kind, sv.BIG)
+                    self.figures.add(row, "QUIT answered", "s", "less", "copy", make.copy_and_shift(path, sv.SRV / "copy"))
+            for s in self.with_kind(kind):
+                self.clear(s, kind)
+
+    # idle: memory of a session that waits
+
+    def idle(self):
+        for kind in sv.KINDS:
+            for s in self.with_kind(kind):
+                for n in range(32):
+                    make.maildrop(kind, s.maildrop(kind, n), 20, 2200, sv.uid(kind, n), cur=True)
+                before = set(s.meter.pids())
+                client, _ = self.hold(s, sv.user(kind, "")[:1], 32)
+                new = set(s.meter.pids()) - before
+                pss = sum(smaps(pid).get("Pss", 0) for pid in new)
+                self.figures.add("idle %s" % kind, "PSS a session", "KiB", "less", s.name, pss / 32)
+                client.stdin.close()
+                client.wait()
+                s.meter.settle(len(before))
+
+    def hold(self, server, user, clients):
+        p = subprocess.Popen([self.client, "-p", str(server.port), "-u", user, "-w", sv.PASSWORD, "-c", str(clients), "hold"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if not p.stdout.readline():
+            raise SystemExit("bench: %s: no sessions could be held" % server.name)
+        return p, clients
+
+    # memory: what a session on 1,000,000 messages takes
+
+    def memory(self):
+        messages = 100000 if self.options.short else 1000000
+        for kind in sv.KINDS:
+            s = next(s for s in self.servers if s.name == "postern")
+            self.copy_in(s, kind, messages, 200)
+            make.link(s.maildrop(kind, sv.BIG), s.maildrop(kind, "%d0" % sv.BIG))
+            for state in ("first", "repeat"):
+                before = set(s.meter.pids())
+                client = subprocess.Popen([self.client, "-p", str(s.port), "-u", sv.user(kind, ""), "-w", sv.PASSWORD, "-c", "1", "-b",
+                    str(sv.BIG), "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                if not client.stdout.readline():
+                    raise SystemExit("bench: no session on %d messages" % messages)
+                for pid in sorted(set(s.meter.pids()) - before):
+                    facts = smaps(pid)
+                    row = "memory %s, %d, %s" % (kind, messages, state)
+                    self.figures.add(row, "%s, peak of its own" % facts["name"], "bytes/message", "less", s.name,
+                        facts["own_peak"] * 1024 / messages, None)
+                    self.figures.add(row, "%s, its own" % facts["name"], "bytes/message", "less", s.name,
+                        facts.get("RssAnon", 0) * 1024 / messages)
+                    self.figures.add(row, "%s, shared memory" % facts["name"], "bytes/message", "less", s.name,
+                        facts.get("RssShmem", 0) * 1024 / messages)
+                client.stdin.close()
+                client.wait()
+                s.meter.settle(len(before))
+            self.clear(s, kind)
+
+
+def smaps(pid):
+    """Kibibytes, by the names of /proc/PID/status and smaps_rollup."""
+    facts = {"name": "?"}
+    try:
+        for name in ("status", "smaps_rollup"):
+            for row in pathlib.Path("/proc/%d/%s" % (pid, name)).read_text().splitlines():
+                words = row.split()
+                if len(words) == 3 and words[2] == "kB":
+                    facts[words[0].rstrip(":")] = int(words[1])
+                elif words[0] == "Name:":
+                    facts["name"] = words[1]
+    except (FileNotFoundError, ProcessLookupError):
+        pass    # it has ended
+    facts["own_peak"] = max(0, facts.get("VmHWM", 0) - facts.get("RssShmem", 0) - facts.get("RssFile", 0))
+    return facts
+
+
+SCENARIOS = ["poll", "retr", "open", "update", "idle", "memory"]
+
+
+def options_parse():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("scenario", nargs="*", choices=[[], *SCENARIOS], default=[])
+    p.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build"))
+    p.add_argument("--work", type=pathlib.Path, help="where mailboxes are made: a disk, not memory (BUILD/bench/work)")
+    p.add_argument("--rounds", type=int)
+    p.add_argument("--short", action="store_true", help="smaller mailboxes, fewer sessions and rounds: a quick look")
+    p.add_argument("--servers", default="postern,dovecot,popa3d,floor")
+    p.add_argument("--shell", action="store_true", help="start the servers, and a shell among them instead of a scenario")
+    o = p.parse_args()
+    o.build = o.build.resolve()
+    o.work = (o.work or o.build / "bench/work").resolve()
+    o.rounds = o.rounds or (3 if o.short else 5)
+    o.servers = o.servers.split(",")
+    o.scenario = o.scenario or [s for s in SCENARIOS if s != "memory"]
+    return o
+
+
+def facts_of(servers):
+    cpu = next((r.split(":")[1].strip() for r in open("/proc/cpuinfo") if r.startswith("model name")), "?")
+    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": os.uname().release, "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "servers": {s.name: s.version() for s in servers}}
+
+
+def main():
+    o = options_parse()
+    if os.geteuid() != 0:
+        note("the servers run with accounts of their own: asking sudo")
+        os.execvp("sudo", ["sudo", sys.executable, *sys.argv])
+    peers = packages_fetch(o.build / "bench/peers") if {"dovecot", "popa3d"} & set(o.servers) else None
+    stage_enter(o.work, peers)
+    known = [sv.Postern(o.build), sv.Dovecot(), sv.Popa3d(), sv.Floor(o.build)]
+    servers = [s for s in known if s.name in o.servers]
+    try:
+        for kind in sv.KINDS:
+            for n in range(sv.USERS):
+                home = sv.SRV / "home" / sv.user(kind, n)
+                home.mkdir(parents=True, exist_ok=True)
+                os.chown(home, sv.uid(kind, n), sv.uid(kind, n))
+        for s in servers:
+            s.prepare()
+            s.start()
+        bench = Bench(o, servers)
+        if o.shell:
+            subprocess.run([os.environ.get("SHELL", "/bin/sh")])
+            return
+        facts = facts_of(servers)
+        last_path = o.build / ("bench/last-short.json" if o.short else "bench/last.json")
+        last = json.loads(last_path.read_text()) if last_path.exists() else {}
+        try:
+            for name in o.scenario:
+                note(name, time.strftime("%H:%M:%S"))
+                getattr(bench, name)()
+        finally:
+            print("%(cpu)s, %(cores)d cores, Linux %(kernel)s; %(servers)s" % facts)
+            bench.figures.print(last)
+        bench.figures.save(o.build / "bench/figures.json", last_path, last, facts)
+    finally:
+        for s in servers:
+            s.stop()
+        for path in sv.SRV.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+if __name__ == "__main__":
+    main()

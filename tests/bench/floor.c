@@ -1,0 +1,189 @@
+/*
+ * The floor of `make bench`: a server that does nothing but send the bytes that a POP3 server must send. One process, one loop, no login, no
+ * disk: MESSAGES messages of OCTETS octets each, all the same, made once. What a real server costs more is what it does.
+ *
+ *	floor PORT MESSAGES OCTETS
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define LINES	78	/* octets of a line of a message, its end included */
+
+struct client {
+	int fd;
+	size_t used;
+	char line[8192];
+	const char *pending;	/* not yet sent */
+	size_t left;
+};
+
+static unsigned long messages;
+static size_t octets;		/* of a message, without its end */
+static char *retr, *list, *uidl;
+static size_t retr_length, list_length, uidl_length;
+
+static void
+die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void
+answers_make(void)
+{
+	retr = malloc(octets + 256);
+	list = malloc(messages * 32 + 64);
+	uidl = malloc(messages * 64 + 64);
+	if (retr == NULL || list == NULL || uidl == NULL)
+		die("memory");
+	retr_length = (size_t)sprintf(retr, "+OK %zu octets\r\n", octets);
+	for (size_t i = 0; i < octets; i++)
+		retr[retr_length + i] = i % LINES == LINES - 2 ? '\r' : i % LINES == LINES - 1 ? '\n' : 'x';
+	retr_length += octets;
+	memcpy(retr + retr_length - 2, "\r\n.\r\n", 5);
+	retr_length += 3;
+	list_length = (size_t)sprintf(list, "+OK\r\n");
+	uidl_length = (size_t)sprintf(uidl, "+OK\r\n");
+	for (unsigned long i = 1; i <= messages; i++) {
+		list_length += (size_t)sprintf(list + list_length, "%lu %zu\r\n", i, octets);
+		uidl_length += (size_t)sprintf(uidl + uidl_length, "%lu %032lx\r\n", i, i);
+	}
+	list_length += (size_t)sprintf(list + list_length, ".\r\n");
+	uidl_length += (size_t)sprintf(uidl + uidl_length, ".\r\n");
+}
+
+/* Sends, and remembers what the socket did not take. */
+static void
+answer(struct client *c, const char *text, size_t length)
+{
+	while (length > 0) {
+		ssize_t n = send(c->fd, text, length, MSG_NOSIGNAL);
+		if (n <= 0)
+			break;
+		text += n;
+		length -= (size_t)n;
+	}
+	c->pending = text;
+	c->left = length;
+}
+
+/* False: the session is over. */
+static bool
+obey(struct client *c, const char *line)
+{
+	char text[128];
+
+	if (strncasecmp(line, "RETR", 4) == 0)
+		answer(c, retr, retr_length);
+	else if (strncasecmp(line, "LIST", 4) == 0)
+		answer(c, list, list_length);
+	else if (strncasecmp(line, "UIDL", 4) == 0)
+		answer(c, uidl, uidl_length);
+	else if (strncasecmp(line, "STAT", 4) == 0)
+		answer(c, text, (size_t)sprintf(text, "+OK %lu %zu\r\n", messages, octets * messages));
+	else
+		answer(c, "+OK\r\n", 5);
+	return strncasecmp(line, "QUIT", 4) != 0;
+}
+
+/* Every whole line that is there, as long as the socket takes the answers. */
+static bool
+serve(struct client *c)
+{
+	size_t at = 0;
+	char *lf;
+
+	while (c->left == 0 && (lf = memchr(c->line + at, '\n', c->used - at)) != NULL) {
+		const char *line = c->line + at;
+		at = (size_t)(lf + 1 - c->line);
+		if (!obey(c, line))
+			return false;
+	}
+	memmove(c->line, c->line + at, c->used - at);
+	c->used -= at;
+	return true;
+}
+
+static bool
+ready(struct client *c, uint32_t events, int epoll)
+{
+	bool waited = c->left > 0;
+
+	if (waited)
+		answer(c, c->pending, c->left);
+	else if (events != 0) {
+		ssize_t n = recv(c->fd, c->line + c->used, sizeof c->line - c->used, 0);
+		if (n <= 0)
+			return n == -1 && errno == EAGAIN;
+		c->used += (size_t)n;
+	}
+	if (!serve(c))
+		return false;
+	if (waited != (c->left > 0)) {
+		struct epoll_event e = { .events = c->left > 0 ? EPOLLOUT : EPOLLIN, .data.ptr = c };
+		epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e);
+	}
+	return true;
+}
+
+static void
+welcome(int listener, int epoll)
+{
+	int on = 1, fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct client *c = fd == -1 ? NULL : calloc(1, sizeof *c);
+
+	if (c == NULL)
+		return;
+	c->fd = fd;
+	struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
+	answer(c, "+OK\r\n", 5);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET };
+	struct epoll_event events[64], e = { .events = EPOLLIN };
+	int on = 1, epoll = epoll_create1(0), listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	if (argc != 4) {
+		fputs("usage: floor PORT MESSAGES OCTETS\n", stderr);
+		return 2;
+	}
+	at.sin_port = htons((uint16_t)strtoul(argv[1], NULL, 10));
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	messages = strtoul(argv[2], NULL, 10);
+	octets = strtoul(argv[3], NULL, 10);
+	answers_make();
+	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(listener, (struct sockaddr *)&at, sizeof at) == -1 || listen(listener, SOMAXCONN) == -1)
+		die("listen");
+	epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &e);
+	for (;;) {
+		int n = epoll_wait(epoll, events, 64, -1);
+		for (int i = 0; i < n; i++) {
+			struct client *c = events[i].data.ptr;
+			if (c == NULL)
+				welcome(listener, epoll);
+			else if (!ready(c, events[i].events, epoll)) {
+				close(c->fd);
+				free(c);
+			}
+		}
+	}
+}
