@@ -27,6 +27,7 @@ PROGRAMS = ["pop3d", "authd", "spoold", "authctl", "spoolctl"]
 TIMEOUT = 30            # for anything that takes milliseconds
 PASSWORD = "correct-horse-7"
 NOBODY = 65534
+CHEAP = ["--opslimit", "1", "--memlimit", "64", "--iterations", "4096"]     # a hash that costs next to nothing
 IS_ROOT = os.geteuid() == 0
 LOG_LINE = re.compile(rb'postern-[a-z0-9]+\[\d+\]:( [a-z0-9_-]+=("[ -~]*?"|[^ "]+))+$')
 
@@ -80,7 +81,7 @@ class Watched:
     """A process whose standard error is collected line by line and can be waited on."""
 
     def __init__(self, name, argv, **how):
-        self.name, self.lines, self.ended = name, [], False
+        self.name, self.lines, self.ended, self.notify = name, [], False, None
         self.changed = threading.Condition()
         how.setdefault("stdin", subprocess.DEVNULL)
         how.setdefault("stdout", subprocess.DEVNULL)
@@ -117,6 +118,11 @@ class Watched:
                     raise Failed("%s %s: no line with %s in its log:\n%s" % (self.name, "ended" if self.ended else "runs on",
                         patterns, "\n".join(x.decode("ascii", "backslashreplace") for x in self.lines)))
                 self.changed.wait(left)
+
+    def close(self):
+        self.process.stderr.close()
+        if self.notify is not None:
+            self.notify.close()
 
     def mark(self):
         with self.changed:
@@ -393,7 +399,7 @@ class Postern:
 
     def add(self, user, maildrop=None, password=PASSWORD, uid=None):
         """Adds a user of store db."""
-        args = ["add", user]
+        args = ["add", user, *CHEAP]
         if maildrop is not None:
             args += ["--maildrop", maildrop]
         if uid is not None:
@@ -445,9 +451,9 @@ class Postern:
         daemon = Watched(name, argv, env=env, **{**self.popen_as(), **how})
         self.daemons.setdefault(name, []).append(daemon)
         if notify is not None:
+            daemon.notify = notify      # open while it runs: it says so when it stops, too
             if await_ready:
                 self._await_ready(daemon, notify)
-            notify.close()
         return daemon
 
     @staticmethod
@@ -519,7 +525,7 @@ class Postern:
             for ds in self.daemons.values():
                 for d in ds:
                     d.kill()
-                    d.process.stderr.close()
+                    d.close()
             shutil.rmtree(self.dir, ignore_errors=True)
         if trouble:
             raise Failed("\n".join(trouble))

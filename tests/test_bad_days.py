@@ -307,7 +307,7 @@ def test_second_daemon_is_refused(postern):
         d.wait_gone(5)
         assert "event=error" in d.log()
         postern.daemons[name].pop()
-        d.process.stderr.close()
+        d.close()
 
 
 def test_user_removed_while_all_runs(postern):

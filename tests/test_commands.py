@@ -435,7 +435,7 @@ def test_a_reply_is_one_write(running, user):
         here.close()
         daemon.process.wait(harness.TIMEOUT)
         daemon.wait_gone(5)
-        daemon.process.stderr.close()
+        daemon.close()
 
 
 # The log

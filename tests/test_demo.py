@@ -70,7 +70,7 @@ def test_runs_until_it_is_stopped(sig):
     assert demo.process.wait(harness.TIMEOUT) == 128 + sig
     assert demo.wait_gone(10) == {}
     demo.process.stdout.close()
-    demo.process.stderr.close()
+    demo.close()
     assert left() == before and not port_is_taken()
 
 

@@ -83,7 +83,7 @@ class launched:
                 pass
         left = self.w.wait_gone(25)
         self.w.kill()
-        self.w.process.stderr.close()
+        self.w.close()
         assert not left or kind is not None, "still there after the launcher was stopped: %s" % left
 
 
@@ -126,9 +126,7 @@ def inetd_conf(p, name, port, wait, user):
 @pytest.mark.parametrize("name", inetds())
 def test_inetd(make_postern, stage, name, wait):
     p = make_postern(stage=stage)
-    p.user("u", "mbox", MESSAGES, uid=stage.USERS["alice"])
-    p.authctl("del", "u")
-    p.add("u", "mbox:%s" % (p.mail / "u"), uid=stage.USERS["alice"])
+    p.add("u", "mbox:%s" % p.mbox("u", MESSAGES, uid=stage.USERS["alice"]), uid=stage.USERS["alice"])
     p.start("spoold", "authd")
     port = free_port()
     conf = inetd_conf(p, name, port, wait, "_postern")
