@@ -133,6 +133,14 @@ body_sound(uint32_t type, const union message_body *b)
 		return ENDS(b->proxied.client);
 	case MESSAGE_ADMITTED:
 		return b->admitted.allowed <= 1;
+	case MESSAGE_GREET:
+		return ENDS(b->greet.session);
+	case MESSAGE_BANNER:
+		return ENDS(b->banner.timestamp);
+	case MESSAGE_MAKE:
+		return ENDS(b->make.like) && ENDS(b->make.password);
+	case MESSAGE_MADE:
+		return ENDS(b->made.hash);
 	default:
 		/* numbers only, any of which the receiver can bear */
 		return type < MESSAGE_COUNT;

@@ -344,6 +344,28 @@ struct body_verdict {
 	int32_t pam;			/* the PAM code, for the log */
 };
 
+/*
+ * POP3D, before it greets, if APOP is configured: what to show as the timestamp of RFC 1939 section 7. Answered by BANNER. The verifier keeps what it
+ * made, so that a pop3d that was taken over cannot choose it. May come before HELLO.
+ */
+struct body_greet {
+	char session[SESSION_ID_SIZE];
+};
+struct body_banner {
+	char timestamp[128];		/* "<...@...>", for the end of the greeting */
+};
+
+/* VERIFIER to HASHER: a hash of this password at the cost of that one, to take the place of one that was imported. */
+struct body_make {
+	uint64_t ticket;
+	char like[512];
+	char password[PASSWORD_SIZE];
+};
+struct body_made {
+	uint64_t ticket;
+	char hash[512];			/* empty: could not be made */
+};
+
 /* AUTHD to VERIFIER: here is the channel to a hasher or the PAM process that was (re)started. */
 struct body_attach {
 	uint32_t side;			/* SIDE_HASHER, SIDE_PAM, SIDE_KEEPER */
@@ -391,7 +413,11 @@ struct body_attach {
 	M(SPOOL_CHANNEL, SPOOLD,	TOOL,		1, spool_channel) \
 	M(SPOOL_FINISHED, SPOOLD,	TOOL,		0, spool_finished) \
 	M(PROXIED,	POP3D,		LISTENER,	0, proxied) \
-	M(ADMITTED,	LISTENER,	POP3D,		0, admitted)
+	M(ADMITTED,	LISTENER,	POP3D,		0, admitted) \
+	M(GREET,	POP3D,		VERIFIER,	0, greet) \
+	M(BANNER,	VERIFIER,	POP3D,		0, banner) \
+	M(MAKE,		VERIFIER,	HASHER,		0, make) \
+	M(MADE,		HASHER,		VERIFIER,	0, made)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };
