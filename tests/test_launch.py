@@ -224,7 +224,7 @@ def test_port_taken(p):
                                    "1.2.3.4.5:1", "[::1]", "127.0.0.1:0x10"])
 def test_bad_addresses(postern, where):
     done = run(postern, *postern.argv("pop3d", "-l", where))
-    assert done.returncode in (1, 2) and done.stderr and b"accepted" in done.stderr
+    assert done.returncode in (1, 2) and (b"accepted" in done.stderr or b"PORT" in done.stderr)
 
 
 @pytest.mark.parametrize("name", harness.PROGRAMS)

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "catalogue.h"
 #include "messages.h"
 
 static const struct {
@@ -275,7 +276,12 @@ strings_end(void **state)
 		STRING(OPEN, open, session), STRING(OPEN, open, user), STRING(OPEN, open, client),
 		STRING(CHANNEL, channel, session), STRING(REFUSED, refused, session), STRING(HASH, hash, hash),
 		STRING(HASH, hash, password), STRING(ATTEMPT, attempt, user), STRING(ATTEMPT, attempt, password),
-		STRING(ATTEMPT, attempt, client), STRING(VERDICT, verdict, user),
+		STRING(ATTEMPT, attempt, client), STRING(VERDICT, verdict, user), STRING(RESOLVED, resolved, user),
+		STRING(RESOLVED, resolved, mbox), STRING(MAILDROP, maildrop, path), STRING(SPOOL_COMMAND, spool_command, argument),
+		STRING(SPOOL_SESSION, spool_session, session), STRING(SPOOL_SESSION, spool_session, user),
+		STRING(SPOOL_SESSION, spool_session, client), STRING(SPOOL_SESSION, spool_session, path),
+		STRING(SPOOL_CHANNEL, spool_channel, session), STRING(PROXIED, proxied, client), STRING(GREET, greet, session),
+		STRING(BANNER, banner, timestamp), STRING(MAKE, make, like), STRING(MAKE, make, password), STRING(MADE, made, hash),
 	};
 
 	(void)state;
@@ -315,6 +321,8 @@ numbers_stay_inside(void **state)
 		NUMBER(CLAIMED, claimed, ended, 1), NUMBER(PRIVILEGED, privileged, what, PRIVILEGED_COUNT - 1),
 		NUMBER(DONE, done, what, PRIVILEGED_COUNT - 1), NUMBER(HASHED, hashed, verdict, 1),
 		NUMBER(HASHED, hashed, error, 1), NUMBER(VERDICT, verdict, denial, DENIED_COUNT),
+		NUMBER(HANDED, handed, what, PRIVILEGED_COUNT - 1), NUMBER(MAILDROP, maildrop, kind, MAILDROP_COUNT - 1),
+		NUMBER(SPOOL_COMMAND, spool_command, command, SPOOL_COMMAND_COUNT - 1), NUMBER(ADMITTED, admitted, allowed, 1),
 	};
 
 	(void)state;
