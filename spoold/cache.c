@@ -494,9 +494,12 @@ aligned(uint64_t offset)
 	return (offset + 4095) / 4096 * 4096;
 }
 
-/* Where `length` octets can go without touching what a slot speaks of: at the start if there is room, else behind it all. */
+/*
+ * Where `length` octets can go without touching what a slot speaks of: behind it all; or, for a whole inventory, at the start if there is room. (What is
+ * appended does not take that room, so that it grows back to the start time and again.)
+ */
 static uint64_t
-place_find(const struct cache *c, uint64_t length)
+place_find(const struct cache *c, uint64_t length, bool whole)
 {
 	uint64_t lowest = UINT64_MAX, end = DATA_START;
 
@@ -506,7 +509,7 @@ place_find(const struct cache *c, uint64_t length)
 			lowest = g->offset < lowest ? g->offset : lowest;
 			end = g->offset + segment_length(g) > end ? g->offset + segment_length(g) : end;
 		}
-	return lowest == UINT64_MAX || DATA_START + length <= lowest ? DATA_START : aligned(end);
+	return lowest == UINT64_MAX || (whole && DATA_START + length <= lowest) ? DATA_START : aligned(end);
 }
 
 /* Cuts off what lies behind the last thing that a slot speaks of. */
@@ -577,7 +580,7 @@ cache_store(struct cache *c, struct inventory *inv, const struct stamp stamps[st
 			return -1;
 	if (inv->count > first) {
 		struct segment g = segment_of(inv, first);
-		g.offset = place_find(c, segment_length(&g));
+		g.offset = place_find(c, segment_length(&g), first == 0);
 		error = segment_write(c->fd, inv, first, &g);
 		s.segments[s.segments_count++] = g;
 	}
