@@ -3,7 +3,8 @@
  * scenario and prints its figures as one line of JSON. It keeps out of the way: nothing that it receives is copied or looked at beyond
  * what tells where an answer ends. Any answer that is not +OK ends it with status 1.
  *
- *	poll    N sessions of login, STAT, QUIT by C clients at once; client i is user PREFIXi
+ *	poll    N sessions of login, STAT, QUIT by C clients at once; client i is user PREFIXi, counted from B
+ *	greet   the same without a login: the greeting and QUIT
  *	open    one session: until STAT is answered, then QUIT
  *	list    one session: LIST and UIDL of all
  *	retr    one session: every message (or the first N), D of them asked for ahead
@@ -33,7 +34,8 @@
 static struct {
 	const char *user, *password, *what;
 	uint16_t port;
-	unsigned long count, clients, depth;
+	unsigned long count, clients, depth, base;
+	bool greet;
 } option = { .user = "user", .password = "password", .what = "all", .count = 0, .clients = 1, .depth = 1 };
 
 static _Noreturn void __attribute__((format(printf, 1, 2)))
@@ -329,7 +331,7 @@ scenario_hold(void)
 	char user[256], scrap[64];
 
 	for (unsigned long i = 0; i < option.clients; i++) {
-		snprintf(user, sizeof user, "%s%lu", option.user, i);
+		snprintf(user, sizeof user, "%s%lu", option.user, option.base + i);
 		login(&session, user);		/* its descriptor stays open */
 	}
 	printf("{\"held\": %lu}\n", option.clients);
@@ -382,6 +384,11 @@ poller_answered(struct poller *p)
 	p->used = 0;
 	switch (p->step++) {
 	case STEP_GREETING:
+		if (option.greet) {
+			p->step = STEP_QUIT;
+			n = snprintf(text, sizeof text, "QUIT\r\n");
+			break;
+		}
 		n = snprintf(text, sizeof text, "USER %s%u\r\n", option.user, p->number);
 		break;
 	case STEP_USER:
@@ -445,7 +452,7 @@ scenario_poll(void)
 		die("cannot start: %s", strerror(errno));
 	double start = now();
 	for (unsigned long i = 0; i < option.clients; i++) {
-		pollers[i].number = (unsigned)i;
+		pollers[i].number = (unsigned)(option.base + i);
 		poller_begin(&pollers[i]);
 	}
 	while (poll_state.done < option.count) {
@@ -463,12 +470,19 @@ scenario_poll(void)
 	free(pollers);
 }
 
+static void
+scenario_greet(void)
+{
+	option.greet = true;
+	scenario_poll();
+}
+
 static const struct scenario {
 	const char *name;
 	void (*run)(void);
 } scenarios[] = {
-	{ "poll", scenario_poll }, { "open", scenario_open }, { "list", scenario_list }, { "retr", scenario_retr },
-	{ "delete", scenario_delete }, { "hold", scenario_hold },
+	{ "poll", scenario_poll }, { "greet", scenario_greet }, { "open", scenario_open }, { "list", scenario_list },
+	{ "retr", scenario_retr }, { "delete", scenario_delete }, { "hold", scenario_hold },
 };
 
 static unsigned long
@@ -488,16 +502,17 @@ main(int argc, char **argv)
 	struct rlimit files = { 65536, 65536 };
 	int c;
 
-	while ((c = getopt(argc, argv, "p:u:w:c:n:d:x:")) != -1)
+	while ((c = getopt(argc, argv, "p:u:w:c:n:d:x:b:")) != -1)
 		switch (c) {
 		case 'p': option.port = (uint16_t)number(optarg, 65535); break;
 		case 'u': option.user = optarg; break;
 		case 'w': option.password = optarg; break;
 		case 'c': option.clients = number(optarg, CLIENTS_MAX); break;
+		case 'b': option.base = number(optarg, 1000000); break;
 		case 'n': option.count = number(optarg, 1000000000); break;
 		case 'd': option.depth = number(optarg, 1000); break;
 		case 'x': option.what = optarg; break;
-		default: die("usage: client -p PORT [-u USER] [-w PASSWORD] [-c CLIENTS] [-n COUNT] [-d DEPTH] [-x first|alternate|all] SCENARIO");
+		default: die("usage: client -p PORT [-u USER] [-w PASSWORD] [-c CLIENTS] [-b BASE] [-n COUNT] [-d DEPTH] [-x first|alternate|all] SCENARIO");
 		}
 	if (optind != argc - 1 || option.port == 0)
 		die("-p PORT and one scenario are accepted");
