@@ -1,0 +1,27 @@
+/* What a worker asks of spoold's parent, one function a question. All of them block until the answer is there; a parent that is gone ends the process. */
+#ifndef POSTERN_SPOOLD_ASK_H
+#define POSTERN_SPOOLD_ASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "grant.h"
+
+/* The parent's socket; once, before any question. */
+void ask_open(int fd);
+
+void ask_resolved(const struct grant *g);
+void ask_maildrop(const char *path, uint32_t kind);
+
+/* I have the lock of this file. */
+void ask_claim(dev_t device, ino_t inode);
+/* Somebody else has. Returns whether it was told to end (try again); *since is 0 if not known. */
+bool ask_since(dev_t device, ino_t inode, int64_t *since);
+
+/* 0 or an errno. */
+int ask_privileged(uint32_t what);
+/* A file, or -1 with errno. */
+int ask_file(uint32_t what);
+
+#endif

@@ -1,0 +1,240 @@
+/* The files of a Maildir. */
+#include "listing.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const prefixes[PART_COUNT] = { "new/", "cur/" };
+
+size_t
+listing_base(const char *file, size_t length)
+{
+	const char *colon = memchr(file, ':', length);
+
+	return colon != NULL ? (size_t)(colon - file) : length;
+}
+
+bool
+listing_number(const char *base, size_t length, char letter, uint64_t *value)
+{
+	for (size_t i = 0; i + 3 < length; i++) {
+		uint64_t v = 0;
+		size_t k = i + 3;
+		if (base[i] != ',' || base[i + 1] != letter || base[i + 2] != '=')
+			continue;
+		for (; k < length && k < i + 21 && base[k] >= '0' && base[k] <= '9'; k++)
+			v = v * 10 + (uint64_t)(base[k] - '0');
+		if (k == i + 3 || (k < length && base[k] != ','))
+			return false;
+		*value = v;
+		return true;
+	}
+	return false;
+}
+
+static uint64_t
+digits(const char **p, const char *end)
+{
+	uint64_t v = 0;
+
+	for (; *p < end && **p >= '0' && **p <= '9'; (*p)++)
+		v = v < UINT64_MAX / 100 ? v * 10 + (uint64_t)(**p - '0') : v;
+	return v;
+}
+
+/* "1733000000.M123456P7.host": the second, and the microsecond if it is given. */
+static void
+arrival(const char *base, size_t length, struct listing_entry *e)
+{
+	const char *p = base, *end = base + length;
+
+	e->second = digits(&p, end);
+	e->micro = 0;
+	if (p + 1 < end && p[0] == '.' && p[1] == 'M') {
+		p += 2;
+		e->micro = (uint32_t)digits(&p, end);
+	}
+}
+
+static int
+room_for(struct listing *l, size_t length)
+{
+	if (l->count == l->room) {
+		uint32_t room = l->room > 0 ? 2 * l->room : 256;
+		struct listing_entry *more = reallocarray(l->entry, room, sizeof *more);
+		if (more == NULL)
+			return -1;
+		l->entry = more;
+		l->room = room;
+	}
+	if (l->names_room - l->names_length < length + 1) {
+		size_t room = l->names_room > 0 ? 2 * l->names_room : 16384;
+		char *more = room <= UINT32_MAX ? realloc(l->names, room) : NULL;
+		if (more == NULL) {
+			errno = ENOMEM;
+			return -1;
+		}
+		l->names = more;
+		l->names_room = room;
+	}
+	return 0;
+}
+
+int
+listing_add(struct listing *l, const char *name, size_t length)
+{
+	if (room_for(l, length) == -1)
+		return -1;
+	struct listing_entry *e = &l->entry[l->count++];
+	*e = (struct listing_entry){
+		.name = (uint32_t)l->names_length, .length = (uint16_t)length, .part = name[0] == 'n' ? PART_NEW : PART_CUR,
+		.base = (uint16_t)listing_base(name + PART_PREFIX, length - PART_PREFIX),
+	};
+	arrival(name + PART_PREFIX, e->base, e);
+	memcpy(l->names + l->names_length, name, length);
+	l->names[l->names_length + length] = '\0';
+	l->names_length += length + 1;
+	return 0;
+}
+
+/* 1: a regular file; 0: something else; -1: it has gone. */
+static int
+is_file(int directory, const struct dirent *d)
+{
+	struct stat st;
+
+	if (d->d_type != DT_UNKNOWN)
+		return d->d_type == DT_REG;
+	if (fstatat(directory, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == -1)
+		return -1;
+	return S_ISREG(st.st_mode);
+}
+
+static int
+read_entries(struct listing *l, DIR *d, const char *prefix)
+{
+	char name[PART_PREFIX + NAME_MAX + 1];
+	const struct dirent *e;
+
+	memcpy(name, prefix, PART_PREFIX);
+	for (errno = 0; (e = readdir(d)) != NULL; errno = 0) {
+		if (e->d_name[0] == '.')
+			continue;
+		size_t n = strlen(e->d_name);
+		int file = is_file(dirfd(d), e);
+		if (file == 0)
+			l->skipped++;
+		if (file != 1)
+			continue;
+		memcpy(name + PART_PREFIX, e->d_name, n);
+		if (listing_add(l, name, PART_PREFIX + n) == -1)
+			return -1;
+	}
+	return errno == 0 ? 0 : -1;
+}
+
+int
+listing_read(struct listing *l, int root, enum maildir_part part)
+{
+	int fd = openat(root, part == PART_NEW ? "new" : "cur", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd == -1)
+		return errno == ENOENT ? 0 : -1;
+	DIR *d = fdopendir(fd);
+	if (d == NULL) {
+		close(fd);
+		return -1;
+	}
+	int result = read_entries(l, d, prefixes[part]), saved = errno;
+	closedir(d);
+	errno = saved;
+	return result;
+}
+
+/* Both with their base names at hand. */
+static int
+compare(const struct listing_entry *a, const char *x, const struct listing_entry *b, const char *y)
+{
+	if (a->second != b->second)
+		return a->second < b->second ? -1 : 1;
+	if (a->micro != b->micro)
+		return a->micro < b->micro ? -1 : 1;
+	int n = memcmp(x, y, a->base < b->base ? a->base : b->base);
+	return n != 0 ? n : (a->base > b->base) - (a->base < b->base);
+}
+
+static int
+compare_sort(const void *a, const void *b, void *names)
+{
+	const struct listing_entry *x = a, *y = b;
+	const char *all = names;
+	int n = compare(x, all + x->name + PART_PREFIX, y, all + y->name + PART_PREFIX);
+
+	return n != 0 ? n : (int)x->part - (int)y->part;
+}
+
+void
+listing_sort(struct listing *l)
+{
+	uint32_t kept = 0;
+
+	if (l->count == 0)
+		return;
+	qsort_r(l->entry, l->count, sizeof *l->entry, compare_sort, l->names);
+	for (uint32_t i = 0; i < l->count; i++) {
+		const struct listing_entry *e = &l->entry[i], *next = e + 1;
+		if (i + 1 < l->count && compare(e, l->names + e->name + PART_PREFIX, next, l->names + next->name + PART_PREFIX) == 0)
+			continue;
+		l->entry[kept++] = *e;
+	}
+	l->count = kept;
+}
+
+const struct listing_entry *
+listing_find(const struct listing *l, const char *base, size_t length)
+{
+	struct listing_entry key = { .base = (uint16_t)length };
+	uint32_t low = 0, high = l->count;
+
+	arrival(base, length, &key);
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct listing_entry *e = &l->entry[middle];
+		int n = compare(&key, base, e, l->names + e->name + PART_PREFIX);
+		if (n == 0)
+			return e;
+		if (n < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+const char *
+listing_name(const struct listing *l, const struct listing_entry *e)
+{
+	return l->names + e->name;
+}
+
+bool
+listing_after(const struct listing *l, const struct listing_entry *e, const char *last, size_t length)
+{
+	struct listing_entry key = { .base = (uint16_t)listing_base(last + PART_PREFIX, length - PART_PREFIX) };
+
+	arrival(last + PART_PREFIX, key.base, &key);
+	return compare(e, l->names + e->name + PART_PREFIX, &key, last + PART_PREFIX) > 0;
+}
+
+void
+listing_free(struct listing *l)
+{
+	free(l->entry);
+	free(l->names);
+	*l = (struct listing){ 0 };
+}

@@ -1,0 +1,47 @@
+/* The files of a Maildir: read, sorted by arrival, found by base name. */
+#ifndef POSTERN_SPOOLD_LISTING_H
+#define POSTERN_SPOOLD_LISTING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum maildir_part { PART_NEW, PART_CUR, PART_COUNT };
+
+struct listing_entry {
+	uint64_t second;	/* of arrival, as the name says it */
+	uint32_t micro;
+	uint32_t name;		/* where in names: "cur/FILE", NUL ended */
+	uint16_t length;	/* of "cur/FILE" */
+	uint16_t base;		/* of FILE up to ':' */
+	uint8_t part;		/* enum maildir_part */
+};
+
+struct listing {
+	struct listing_entry *entry;
+	uint32_t count, room;
+	char *names;
+	size_t names_length, names_room;
+	uint32_t skipped;	/* what is not a regular file */
+};
+#define PART_PREFIX 4		/* strlen("cur/") */
+
+/* Adds the files of root's new/ or cur/; one that is missing has none. Dot files are not mail. 0, or -1 with errno. */
+int listing_read(struct listing *l, int root, enum maildir_part part);
+/* Adds one name, "cur/FILE". 0, or -1 with ENOMEM. */
+int listing_add(struct listing *l, const char *name, size_t length);
+/* By arrival (second and microsecond in the name, then the name). A base name that is there twice is kept once, as it is in cur/. */
+void listing_sort(struct listing *l);
+/* Of a sorted listing; NULL: not there. */
+const struct listing_entry *listing_find(const struct listing *l, const char *base, size_t length);
+const char *listing_name(const struct listing *l, const struct listing_entry *e);
+/* Sorts e behind every message that was there before (`last` is "cur/FILE")? */
+bool listing_after(const struct listing *l, const struct listing_entry *e, const char *last, size_t length);
+void listing_free(struct listing *l);
+
+/* The base name's length of FILE (no directory). */
+size_t listing_base(const char *file, size_t length);
+/* The number of a ",S=" or ",W=" in a base name. */
+bool listing_number(const char *base, size_t length, char letter, uint64_t *value);
+
+#endif

@@ -1,0 +1,348 @@
+/* The session lock and the delivery locks. */
+#include "lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "log.h"
+#include "system.h"
+
+/* Not in linux/magic.h everywhere: filesystems whose flock(2) is, or may be, an fcntl(2) lock at the server, or of this host only. */
+#define MAGIC_SMB2	0xFE534D42
+#define MAGIC_CIFS	0xFF534D42
+#define MAGIC_LUSTRE	0x0BD00BD0
+#define MAGIC_GPFS	0x47504653
+
+bool
+lock_flock_is_ours(int fd, const struct conf *c, bool mbox)
+{
+	static const unsigned long shared[] = { NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, MAGIC_SMB2, MAGIC_CIFS, 0x00c36400 /* Ceph */,
+		FUSE_SUPER_MAGIC, V9FS_MAGIC, AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, OCFS2_SUPER_MAGIC, MAGIC_LUSTRE, MAGIC_GPFS };
+	struct statfs fs;
+
+	if (mbox && conf_has(&c->mbox_locks, LOCK_FLOCK))
+		return false;
+	if (fstatfs(fd, &fs) == -1)
+		return true;
+	for (size_t i = 0; i < sizeof shared / sizeof shared[0]; i++)
+		if ((unsigned long)(uint32_t)fs.f_type == shared[i])
+			return false;
+	return true;
+}
+
+static void
+on_alarm(int signal_number)
+{
+	(void)signal_number;
+}
+
+/* Makes the next call that waits end with EINTR after a time, and again every second in case it had not begun; 0 ends that. */
+static void
+alarm_in(int milliseconds)
+{
+	struct sigaction act = { .sa_handler = on_alarm };
+	struct itimerval t = { .it_value = { milliseconds / 1000, milliseconds % 1000 * 1000 }, .it_interval = { 1, 0 } };
+
+	if (milliseconds == 0)
+		memset(&t, 0, sizeof t);
+	sigaction(SIGALRM, &act, NULL);
+	setitimer(ITIMER_REAL, &t, NULL);
+}
+
+/* flock, or an OFD lock of the whole file, for writing. 0, or -1 with errno. */
+static int
+lock_try(int fd, bool by_flock, bool wait)
+{
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (by_flock)
+		return flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
+	return fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &whole);
+}
+
+static enum lock_result
+lock_get(int fd, bool by_flock, int wait_ms)
+{
+	if (wait_ms > 0)
+		alarm_in(wait_ms);
+	int n = lock_try(fd, by_flock, wait_ms > 0), saved = errno;
+	if (wait_ms > 0)
+		alarm_in(0);
+	if (n == 0)
+		return LOCK_TAKEN;
+	errno = saved;
+	return saved == EWOULDBLOCK || saved == EACCES || saved == EINTR ? LOCK_HELD : LOCK_FAILED;
+}
+
+enum lock_result
+session_lock_flock(struct session_lock *l, int fd, int wait_ms)
+{
+	enum lock_result r = lock_get(fd, true, wait_ms);
+
+	if (r == LOCK_TAKEN)
+		*l = (struct session_lock){ .fd = fd, .directory = -1 };
+	return r;
+}
+
+/* Opens the lock file, ours or the parent's. -1 with errno. */
+static int
+lockfile_open(struct session_lock *l, int directory, const char *name, bool parent_may)
+{
+	int fd = openat(directory, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+
+	l->by_parent = false;
+	if (fd == -1 && errno == EACCES && parent_may) {
+		l->by_parent = true;
+		fd = ask_file(PRIVILEGED_LOCKFILE_OPEN);
+	}
+	return fd;
+}
+
+enum lock_result
+session_lock_file(struct session_lock *l, int directory, const char *name, bool parent_may, int wait_ms)
+{
+	struct session_lock next = { .directory = directory };
+
+	if (!string_copy(next.name, sizeof next.name, name)) {
+		errno = ENAMETOOLONG;
+		return LOCK_FAILED;
+	}
+	for (;;) {
+		struct stat st;
+		next.fd = lockfile_open(&next, directory, name, parent_may);
+		if (next.fd == -1)
+			return LOCK_FAILED;
+		enum lock_result r = lock_get(next.fd, false, wait_ms);
+		/* Who had it may have removed it before letting go: then this is the lock of nothing. */
+		if (r == LOCK_TAKEN && fstat(next.fd, &st) == 0 && st.st_nlink > 0) {
+			*l = next;
+			return r;
+		}
+		int saved = errno;
+		close(next.fd);
+		errno = saved;
+		if (r != LOCK_TAKEN)
+			return r;
+	}
+}
+
+void
+session_lock_release(struct session_lock *l)
+{
+	if (l->fd == -1)
+		return;
+	if (l->by_parent)
+		ask_privileged(PRIVILEGED_LOCKFILE_REMOVE);
+	else if (l->directory != -1)
+		unlinkat(l->directory, l->name, 0);
+	close(l->fd);
+	l->fd = -1;
+}
+
+/* Does a dotlock that has not changed for long belong to nobody? Its content is the holder's pid, or 0, or nothing. */
+static bool
+dotlock_is_stale(int directory, const char *name, struct stat *st)
+{
+	char text[16] = "";
+	uint64_t pid = 0;
+	int fd;
+
+	if (fstatat(directory, name, st, AT_SYMLINK_NOFOLLOW) == -1 || !S_ISREG(st->st_mode) ||
+	    st->st_mtime > time(NULL) - DOTLOCK_STALE_S)
+		return false;
+	fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd != -1) {
+		ssize_t n = read(fd, text, sizeof text - 1);
+		text[n > 0 ? strspn(text, "0123456789") : 0] = '\0';
+		close(fd);
+	}
+	if (number_parse(text, 1, INT32_MAX, &pid) != NULL)
+		return true;	/* it does not say who: then age decides */
+	/* asked of /proc: a worker in its cell may signal nobody, not even with nothing */
+	char process[32];
+	snprintf(process, sizeof process, "/proc/%lu", (unsigned long)pid);
+	return access(process, F_OK) == -1 && errno == ENOENT;
+}
+
+static int
+dotlock_create(int directory, const char *name, pid_t pid, struct stat *made)
+{
+	char text[16];
+	/* O_EXCL is atomic on NFS from version 3 on. The mode lets others read who has it. */
+	int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (fd == -1)
+		return errno;
+	/* A disk too full for the pid has room for the name, and the name is the lock. */
+	int n = snprintf(text, sizeof text, "%ld\n", (long)pid);
+	if (write(fd, text, (size_t)n) != n)
+		log_text(LOG_DEBUG, "the dotlock %s holds no pid: %s", name, strerror(errno));
+	int error = fstat(fd, made) == 0 ? 0 : errno;
+	close(fd);
+	return error;
+}
+
+int
+dotlock_make(int directory, const char *name, pid_t pid, struct stat *made)
+{
+	struct stat old, again;
+	int error = dotlock_create(directory, name, pid, made);
+
+	if (error != EEXIST || !dotlock_is_stale(directory, name, &old))
+		return error;
+	if (fstatat(directory, name, &again, AT_SYMLINK_NOFOLLOW) == 0 && again.st_dev == old.st_dev && again.st_ino == old.st_ino &&
+	    unlinkat(directory, name, 0) == 0)
+		log_text(LOG_WARNING, "removed the dotlock %s: unchanged for %lld s, and its holder is not alive", name,
+		    (long long)(time(NULL) - old.st_mtime));
+	return dotlock_create(directory, name, pid, made);
+}
+
+void
+dotlock_remove(int directory, const char *name, dev_t device, ino_t inode)
+{
+	struct stat st;
+
+	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == device && st.st_ino == inode)
+		unlinkat(directory, name, 0);
+}
+
+static int
+delivery_fcntl(int fd, short type)
+{
+	/* OFD: closing another descriptor of the mailbox must not drop it, as it would a process's fcntl lock. They exclude each other. */
+	struct flock whole = { .l_type = type, .l_whence = SEEK_SET };
+
+	return fcntl(fd, F_OFD_SETLK, &whole) == 0 ? 0 : errno == EACCES ? EAGAIN : errno;
+}
+
+static int
+delivery_dotlock(struct delivery_lock *l)
+{
+	int error = dotlock_make(l->directory, l->dotlock, getpid(), &l->dotlock_made);
+
+	l->dotlock_by_parent = false;
+	if (error == EACCES || error == EPERM) {
+		l->dotlock_by_parent = true;
+		error = ask_privileged(PRIVILEGED_DOTLOCK_MAKE);
+	}
+	/* Where it cannot be made at all nobody is kept out by one: the other locks have to do. */
+	if ((error == EROFS || error == EACCES || error == EPERM) && l->kinds->count > 1) {
+		if (!l->told)
+			log_text(LOG_WARNING, "%s cannot be made (%s): going on with the other mbox-locks", l->dotlock, strerror(error));
+		l->told = true;
+		return -1;
+	}
+	return error == EEXIST ? EAGAIN : error;
+}
+
+/* One lock, without waiting. 0, EAGAIN or another errno; -1: there is no such lock here. */
+static int
+delivery_try(struct delivery_lock *l, uint32_t kind)
+{
+	switch (kind) {
+	case LOCK_FCNTL:
+		return delivery_fcntl(l->fd, l->exclusive ? F_WRLCK : F_RDLCK);
+	case LOCK_FLOCK:
+		return flock(l->fd, (l->exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0 ? 0 : errno;
+	default:
+		return delivery_dotlock(l);
+	}
+}
+
+void
+delivery_lock_release(struct delivery_lock *l)
+{
+	/* the other way round */
+	for (uint32_t i = l->kinds->count; i-- > 0;) {
+		uint32_t kind = l->kinds->item[i];
+		if ((l->held & 1u << kind) == 0)
+			continue;
+		if (kind == LOCK_FCNTL)
+			delivery_fcntl(l->fd, F_UNLCK);
+		else if (kind == LOCK_FLOCK)
+			flock(l->fd, LOCK_UN);
+		else if (l->dotlock_by_parent)
+			ask_privileged(PRIVILEGED_DOTLOCK_REMOVE);
+		else
+			dotlock_remove(l->directory, l->dotlock, l->dotlock_made.st_dev, l->dotlock_made.st_ino);
+	}
+	l->held = 0;
+}
+
+/* All of them without waiting. 0, or an errno, and then none is held. */
+static int
+delivery_try_all(struct delivery_lock *l)
+{
+	for (uint32_t i = 0; i < l->kinds->count; i++) {
+		uint32_t kind = l->kinds->item[i];
+		int error = delivery_try(l, kind);
+		if (error > 0) {
+			delivery_lock_release(l);
+			return error;
+		}
+		if (error == 0)
+			l->held |= 1u << kind;
+	}
+	return 0;
+}
+
+int
+delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive)
+{
+	int64_t end = clock_ms() + DELIVERY_WAIT_MS;
+	int error, pause = 5;
+
+	l->fd = fd;
+	l->exclusive = exclusive;
+	l->held = 0;
+	/*
+	 * Never one lock while waiting for another: an agent that takes them in another order would wait for us as we for it. No event
+	 * tells that a dotlock has gone, so it is tried again after a time that grows, and is not the same for everybody.
+	 */
+	while ((error = delivery_try_all(l)) == EAGAIN && clock_ms() < end) {
+		uint8_t jitter = 0;
+		if (getrandom(&jitter, sizeof jitter, GRND_NONBLOCK) != sizeof jitter)
+			jitter = 128;
+		poll(NULL, 0, pause + pause * jitter / 256);
+		if (pause < 200)
+			pause *= 2;
+	}
+	if (error == 0)
+		return 0;
+	errno = error == EAGAIN ? ETIMEDOUT : error;
+	return -1;
+}
+
+pid_t
+lock_holder(dev_t device, ino_t inode)
+{
+	char line[256];
+	pid_t found = 0;
+	FILE *f = fopen("/proc/locks", "re");
+
+	if (f == NULL)
+		return 0;
+	while (found == 0 && fgets(line, sizeof line, f) != NULL) {
+		long pid;
+		unsigned a, b;
+		unsigned long long i;
+		if (sscanf(line, "%*d: FLOCK %*s %*s %ld %x:%x:%llu", &pid, &a, &b, &i) == 4 && pid > 0 && i == inode &&
+		    makedev(a, b) == device)
+			found = (pid_t)pid;
+	}
+	fclose(f);
+	return found;
+}

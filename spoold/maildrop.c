@@ -1,0 +1,176 @@
+/* A maildrop as a session sees it. */
+#include "maildrop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "log.h"
+#include "system.h"
+
+static uint32_t
+failure_of(int error)
+{
+	switch (error) {
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return FAILURE_PERMISSION;
+	case EISDIR:
+	case ENOTDIR:
+	case ELOOP:
+	case ENXIO:
+		return FAILURE_KIND;
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		return FAILURE_FULL;
+	default:
+		return FAILURE_TEMPORARY;
+	}
+}
+
+static int
+failed(struct maildrop *m, uint32_t failure, const char *what, const char *reason)
+{
+	m->failure = failure;
+	log_begin(failure == FAILURE_TEMPORARY ? LOG_ERR : LOG_WARNING, "failed");
+	log_string("user", m->grant->user);
+	if (m->path[0] != '\0')
+		log_string("maildrop", m->path);
+	if (what != NULL)
+		log_string("at", what);
+	log_string("reason", reason);
+	log_end();
+	return -1;
+}
+
+int
+maildrop_fail(struct maildrop *m, const char *what)
+{
+	return failed(m, failure_of(errno), what, strerror(errno));
+}
+
+int
+maildrop_refuse(struct maildrop *m, uint32_t failure, const char *reason)
+{
+	return failed(m, failure, NULL, reason);
+}
+
+/* With the user's rights: a directory in the Maildir's place makes it one. */
+static const struct mailstore *
+store_choose(const struct grant *g)
+{
+	struct stat st;
+	size_t n = strlen(g->maildir);
+
+	if (g->kind == STORE_MBOX)
+		return &store_mbox;
+	if (g->kind == STORE_MAILDIR || (stat(g->maildir, &st) == 0 && S_ISDIR(st.st_mode)))
+		return &store_maildir;
+	return g->mbox[0] == '\0' || (strcmp(g->mbox, g->maildir) == 0 && g->maildir[n - 1] == '/') ? &store_maildir : &store_mbox;
+}
+
+int
+maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild)
+{
+	*m = (struct maildrop){ .conf = c, .grant = g, .catalogue = -1, .cache_fd = -1, .reader = -1, .rebuild = rebuild };
+	m->store = store_choose(g);
+	string_copy(m->path, sizeof m->path, m->store->kind == MAILDROP_MBOX ? g->mbox : g->maildir);
+	return m->store->open(m);
+}
+
+/* What the kernel calls it: one name, however it was reached. */
+static void
+canonical(struct maildrop *m, int fd)
+{
+	char link[64], path[PATH_SIZE];
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof path - 1);
+	if (n <= 0 || n == (ssize_t)sizeof path - 1 || path[0] != '/')
+		return;
+	path[n] = '\0';
+	string_copy(m->path, sizeof m->path, path);
+}
+
+int
+maildrop_ready(struct maildrop *m, int fd, int directory)
+{
+	canonical(m, fd);
+	ask_maildrop(m->path, m->store->kind);
+	m->uidl = uidl_open(m->conf->uidl_format, m->store->kind, directory);
+	if (m->uidl == NULL)
+		return maildrop_fail(m, "unique-ids");
+	if (m->rebuild)
+		ask_privileged(PRIVILEGED_CACHE_DROP);
+	m->cache_fd = ask_file(PRIVILEGED_CACHE_OPEN);
+	if (m->cache_fd == -1)
+		log_text(LOG_WARNING, "no cache: %s", strerror(errno));
+	m->cache = cache_open(m->cache_fd, m->store->kind, uidl_context(m->uidl));
+	return m->cache != NULL ? 0 : maildrop_fail(m, "cache");
+}
+
+int
+maildrop_scan(struct maildrop *m)
+{
+	if (m->missing)
+		m->inventory = inventory_new();
+	else if (m->store->scan(m) == -1)
+		return -1;
+	if (m->inventory == NULL || (m->catalogue = inventory_publish(m->inventory)) == -1)
+		return maildrop_fail(m, "catalogue");
+	return 0;
+}
+
+uint32_t
+maildrop_count(const struct maildrop *m)
+{
+	return inventory_count(m->inventory);
+}
+
+int
+maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p)
+{
+	if (number == 0 || number > maildrop_count(m)) {
+		m->failure = FAILURE_VANISHED;
+		return -1;
+	}
+	return m->store->fetch(m, number - 1, p);
+}
+
+/*
+ * The order of an UPDATE: marks that nobody can change any more, then the store, which makes it durable; only
+ * then is it told.
+ */
+int
+maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t)
+{
+	const uint8_t *set;
+	int result = 0;
+
+	*t = (struct tally){ .remain = maildrop_count(m) };
+	if (count != maildrop_count(m) || !sealed_is(marks, count, NULL)) {
+		errno = EPROTO;
+		return maildrop_fail(m, "marks");
+	}
+	if (count == 0)
+		return 0;
+	set = mmap(NULL, count, PROT_READ, MAP_PRIVATE, marks, 0);
+	if (set == MAP_FAILED)
+		return maildrop_fail(m, "marks");
+	uint8_t any = 0;
+	for (uint32_t i = 0; i < count; i++)
+		any |= set[i];
+	if (no_delete && (any & MARK_DELETED) != 0)
+		result = maildrop_refuse(m, FAILURE_PERMISSION, "this login may not delete");
+	else if (any != 0)
+		result = m->store->update(m, set, t);
+	munmap((void *)(uintptr_t)set, count);
+	return result;
+}

@@ -1,0 +1,98 @@
+/*
+ * A maildrop of either kind, as a session sees it: numbers, unique-ids, marks, and the order of an UPDATE. Knows no format; a store (mbox.c, maildir.c)
+ * is a struct mailstore.
+ *
+ * Every function returns 0, or -1 with m->failure set and the reason logged, once.
+ */
+#ifndef POSTERN_SPOOLD_MAILDROP_H
+#define POSTERN_SPOOLD_MAILDROP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cache.h"
+#include "catalogue.h"
+#include "conf.h"
+#include "grant.h"
+#include "lock.h"
+#include "messages.h"
+#include "sandbox.h"
+#include "uidl.h"
+
+/* Where a message's bytes are, for FETCH. */
+struct place {
+	int fd;			/* the caller's to close */
+	off_t offset;
+	uint64_t length;
+};
+
+/* What an UPDATE did. */
+struct tally {
+	uint32_t deleted;	/* marked, and gone */
+	uint32_t left;		/* marked, and still there */
+	uint32_t remain;	/* messages in the maildrop now, as far as this session knows */
+};
+
+struct maildrop;
+
+struct mailstore {
+	enum maildrop_kind kind;
+	const char *name;
+	/* Opens all there is to open and takes the session lock; 1: another session has it, m->since. Before the sandbox. */
+	int (*open)(struct maildrop *m);
+	/* Finishes what an earlier UPDATE left, finds every message and publishes the inventory. */
+	int (*scan)(struct maildrop *m);
+	/* Message `index` (from 0) as it is now. -1 with FAILURE_VANISHED is not logged. */
+	int (*fetch)(struct maildrop *m, uint32_t index, struct place *p);
+	/* Removes what is marked, durably. */
+	int (*update)(struct maildrop *m, const uint8_t *marks, struct tally *t);
+	/* Remembers what was found, if something changed. Failing costs the next session a scan. */
+	void (*remember)(struct maildrop *m);
+	/* Gives the session lock back. */
+	void (*release)(struct maildrop *m);
+};
+
+struct maildrop {
+	const struct conf *conf;
+	const struct grant *grant;
+	const struct mailstore *store;
+	void *of_store;			/* the store's own */
+	char path[PATH_SIZE];		/* canonical, once it is open and exists */
+	bool missing;			/* nothing is there: an empty maildrop, and nothing is made */
+	bool readonly;
+	bool rebuild;
+	struct inventory *inventory;	/* after scan */
+	int catalogue;			/* sealed; -1 before scan */
+	struct uidl *uidl;
+	struct cache *cache;
+	int cache_fd;
+	int reader;			/* mbox: open for reading, for POP3D; else -1 */
+	struct stamp seen[2];		/* as it was scanned */
+	int64_t since;
+	uint32_t failure;		/* enum failure */
+	struct sandbox_path paths[2];	/* what it still needs by path */
+	size_t path_count;
+};
+
+extern const struct mailstore store_mbox;
+extern const struct mailstore store_maildir;
+
+/* Chooses the store and opens it; `rebuild` drops the cache first. 0; 1: busy, m->since says since when; -1. */
+int maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild);
+int maildrop_scan(struct maildrop *m);
+uint32_t maildrop_count(const struct maildrop *m);
+/* number from 1. */
+int maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p);
+/* `marks` is what POP3D sent: a memfd of `count` octets that must be sealed. With no_delete none of them may be deleted. */
+int maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t);
+
+/* For the stores: sets m->failure from errno and logs what could not be done. Returns -1. */
+int maildrop_fail(struct maildrop *m, const char *what);
+/* The same with a failure of our own choice and a reason. */
+int maildrop_refuse(struct maildrop *m, uint32_t failure, const char *reason);
+/* For the stores: canonical path, uidl and cache, once the maildrop is open and locked. */
+int maildrop_ready(struct maildrop *m, int fd, int directory);
+
+#endif

@@ -1,0 +1,61 @@
+/* spoold: holds the mail. Boot order only; sessions.c is the parent's loop, grant.c what root is for, worker.c a session. */
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sodium.h>
+#include <unistd.h>
+
+#include "grant.h"
+#include "log.h"
+#include "privilege.h"
+#include "sandbox.h"
+#include "sessions.h"
+#include "system.h"
+#include "uidl.h"
+
+static struct conf conf;
+
+/* Name service modules are loaded by the first lookup, and in the sandbox no code can be: so all of them are needed now. */
+static void
+load_name_service(void)
+{
+	(void)getpwnam("postern-no-such-user");
+	(void)getpwuid((uid_t)-2);
+	endpwent();
+}
+
+static void
+say_what_is_off(void)
+{
+	if (!privilege_is_root())
+		log_text(LOG_WARNING, "not root: all mailboxes are uid %u's own, and its workers are not kept apart from each other", (unsigned)geteuid());
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options options;
+	const char *wrong;
+
+	descriptors_sane();
+	log_start("spoold");
+	options_parse(argc, argv, "spoold [-tVh] [-c FILE]", "", NULL, &options, &conf);
+	if (sodium_init() == -1)
+		fatal("libsodium cannot be used");
+	if ((wrong = uidl_check(conf.uidl_format)) != NULL)
+		fatal("%s: [spoold] uidl-format: %s", conf.file, wrong);
+	log_open(&conf, -1);
+	int first = open("/dev/null", O_RDONLY | O_CLOEXEC);	/* log's descriptors are below, the parent's own above */
+	sandbox_check(&conf);
+	say_what_is_off();
+	load_name_service();
+	asroot_directories(&conf);
+	sessions_open(&conf, first);
+	sandbox_prepare(CELL_WORKER);
+	sandbox_enter(CELL_SPOOLD, &conf, NULL, 0);
+	sessions_recover();
+	notify_manager("READY=1");
+	log_text(LOG_NOTICE, "ready");
+	sessions_serve();
+	return 0;
+}

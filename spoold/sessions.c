@@ -1,0 +1,716 @@
+/*
+ * The parent: never blocks on a name service or a mailbox. It makes the socket pair, forks, and answers the verifier at once; all else about a user
+ * happens in the child.
+ */
+#include "sessions.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "grant.h"
+#include "lock.h"
+#include "log.h"
+#include "messages.h"
+#include "privilege.h"
+#include "system.h"
+#include "worker.h"
+
+#define SESSIONS_MAX	20000
+#define STOP_WAIT_MS	10000	/* for sessions to end by themselves after SIGTERM */
+#define END_WAIT_MS	5000	/* and then for workers that were told to */
+
+enum peer_kind { PEER_OPEN, PEER_CONTROL, PEER_SIGNALS, PEER_VERIFIER, PEER_TOOL, PEER_WORKER };
+
+struct peer {
+	enum peer_kind kind;
+	int fd;
+	struct session *session;	/* PEER_WORKER */
+	/* PEER_TOOL: recoveries that it waits for */
+	uint32_t pending, total, unfinished;
+};
+
+struct session {
+	struct session *next;
+	pid_t pid;
+	struct job job;			/* as it was told: its descriptors are not ours */
+	char client[ADDRESS_SIZE];
+	int64_t since;
+	bool claimed;
+	uint64_t device, inode;
+	struct holding holding;
+	struct peer *worker;		/* NULL once it has closed */
+	struct peer *tool;		/* who waits for this recovery */
+};
+
+static struct conf *conf;
+static int first_own;			/* descriptors from here on are the parent's alone */
+static int epoll_fd = -1;
+static uid_t verifier_uid;
+static struct session *sessions;
+static uint32_t session_count;
+static bool stopping;
+static sigset_t caught;
+
+static struct peer *
+peer_add(enum peer_kind kind, int fd)
+{
+	struct peer *p = calloc(1, sizeof *p);
+	struct epoll_event e = { .events = EPOLLIN, .data.ptr = p };
+
+	if (p != NULL) {
+		p->kind = kind;
+		p->fd = fd;
+		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) == 0)
+			return p;
+	}
+	log_text(LOG_ERR, "cannot watch a descriptor: %s", strerror(errno));
+	free(p);
+	close(fd);
+	return NULL;
+}
+
+static void
+peer_drop(struct peer *p)
+{
+	for (struct session *s = sessions; s != NULL; s = s->next) {
+		if (s->worker == p)
+			s->worker = NULL;
+		if (s->tool == p)
+			s->tool = NULL;
+	}
+	close(p->fd);	/* and so out of epoll */
+	free(p);
+}
+
+/* One that does not read what it asked for is dropped: the parent waits for nobody. */
+static void
+peer_tell(struct peer *p, const struct message *m)
+{
+	if (message_send(p->fd, m) == -1)
+		log_text(LOG_WARNING, "%s could not be sent: %s", message_name(m->header.type), strerror(errno));
+}
+
+static void
+nonblocking(int fd)
+{
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+}
+
+/* In the child: only the two sockets stay open, of all that the parent has. */
+static void
+keep_two(int a, int b)
+{
+	int low = a < b ? a : b, high = a < b ? b : a;
+
+	if (low > first_own)
+		close_range((unsigned)first_own, (unsigned)low - 1, 0);
+	if (high > low + 1)
+		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+	close_range((unsigned)high + 1, ~0u, 0);
+}
+
+/* Forks a worker for s->job. The session's other end is *channel, unless it is NULL. 0, or -1. */
+static int
+session_start(struct session *s, int *channel)
+{
+	int session[2] = { -1, -1 }, asks[2] = { -1, -1 };
+
+	if (session_count >= SESSIONS_MAX || (channel != NULL && message_pair(session) == -1) || message_pair(asks) == -1)
+		goto fail;
+	s->pid = fork_named(s->job.kind == JOB_RECOVER ? "recovery" : "worker");
+	if (s->pid == -1)
+		goto fail;
+	if (s->pid == 0) {
+		s->job.session = session[1];
+		s->job.parent = asks[1];
+		keep_two(session[1] != -1 ? session[1] : asks[1], asks[1]);
+		worker_run(conf, &s->job);
+	}
+	close(asks[1]);
+	nonblocking(asks[0]);
+	if (channel != NULL) {
+		close(session[1]);
+		*channel = session[0];
+	}
+	s->since = time(NULL);
+	s->next = sessions;
+	sessions = s;
+	session_count++;
+	s->worker = peer_add(PEER_WORKER, asks[0]);
+	if (s->worker != NULL)
+		s->worker->session = s;
+	return 0;
+fail:
+	log_text(LOG_ERR, "cannot start a worker: %s", session_count >= SESSIONS_MAX ? "too many sessions" : strerror(errno));
+	for (int i = 0; i < 2; i++) {
+		if (session[i] != -1)
+			close(session[i]);
+		if (asks[i] != -1)
+			close(asks[i]);
+	}
+	free(s);
+	return -1;
+}
+
+static void
+recover_one(const struct leftover *l, void *data)
+{
+	struct session *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return;
+	s->job.kind = JOB_RECOVER;
+	s->job.session = -1;
+	s->job.leftover = *l;
+	session_id(s->job.id);
+	snprintf(s->job.user, sizeof s->job.user, "uid-%u", (unsigned)l->uid);
+	s->tool = data;
+	if (session_start(s, NULL) == 0 && data != NULL)
+		((struct peer *)data)->pending++;
+}
+
+void
+sessions_recover(void)
+{
+	uint32_t count = asroot_leftovers(recover_one, NULL);
+
+	if (count > 0)
+		log_text(LOG_NOTICE, "%u journals were left: finishing what they hold", (unsigned)count);
+}
+
+static void
+tool_finished(struct peer *p, int error, uint32_t count)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_SPOOL_FINISHED);
+	m.body.spool_finished.error = error;
+	m.body.spool_finished.count = count;
+	peer_tell(p, &m);
+}
+
+/* The worker is dead: what it had is given back, and an UPDATE that it did not finish is. */
+static void
+session_end(struct session *s, int status)
+{
+	struct session **at = &sessions;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	session_count--;
+	log_session(s->job.id);
+	if (WIFSIGNALED(status)) {
+		log_begin(LOG_ERR, "worker-died");
+		log_string("user", s->job.user);
+		log_number("pid", (uint64_t)s->pid);
+		log_number("signal", (uint64_t)WTERMSIG(status));
+		log_end();
+	}
+	log_session(NULL);
+	asroot_release(&s->holding);
+	if (s->holding.journal && s->job.kind != JOB_RECOVER) {
+		struct leftover l = { .uid = s->holding.uid, .gid = s->holding.gid, .kind = s->holding.kind };
+		string_copy(l.path, sizeof l.path, s->holding.path);
+		recover_one(&l, NULL);
+	}
+	if (s->tool != NULL) {
+		s->tool->unfinished += s->holding.journal;
+		if (--s->tool->pending == 0)
+			tool_finished(s->tool, s->tool->unfinished > 0 ? EIO : 0, s->tool->total);
+	}
+	if (s->worker != NULL)
+		peer_drop(s->worker);
+	free(s);
+}
+
+static void
+reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (struct session *s = sessions; s != NULL; s = s->next)
+			if (s->pid == pid) {
+				session_end(s, status);
+				break;
+			}
+}
+
+/* A session for a user; NULL if it cannot be. */
+static struct session *
+session_for(const char *user, const char *id, enum job_kind kind, uint32_t store)
+{
+	struct session *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return NULL;
+	s->job.kind = kind;
+	s->job.store = store;
+	string_copy(s->job.user, sizeof s->job.user, user);
+	string_copy(s->job.id, sizeof s->job.id, id);
+	return s;
+}
+
+static void
+on_open(struct peer *p, struct message *in)
+{
+	const struct body_open *o = &in->body.open;
+	struct session *s = stopping ? NULL : session_for(o->user, o->session, JOB_SESSION, o->store);
+	struct message m;
+	int channel;
+
+	if (s != NULL) {
+		string_copy(s->client, sizeof s->client, o->client);
+		s->job.no_delete = o->no_delete == 1;
+	}
+	if (s == NULL || session_start(s, &channel) == -1) {
+		message_start(&m, MESSAGE_REFUSED);
+		string_copy(m.body.refused.session, sizeof m.body.refused.session, o->session);
+		m.body.refused.failure = FAILURE_TEMPORARY;
+		peer_tell(p, &m);
+		return;
+	}
+	message_start(&m, MESSAGE_CHANNEL);
+	string_copy(m.body.channel.session, sizeof m.body.channel.session, o->session);
+	m.fds[0] = channel;
+	peer_tell(p, &m);
+	close(channel);
+}
+
+static void
+on_resolved(struct peer *p, struct message *in)
+{
+	struct holding *h = &p->session->holding;
+	const struct body_resolved *r = &in->body.resolved;
+
+	/* Once, and it is the first thing a worker says: what it would say later, without root, changes nothing. */
+	if (h->resolved)
+		return;
+	h->resolved = true;
+	h->uid = r->uid;
+	h->gid = r->gid;
+	string_copy(h->mbox, sizeof h->mbox, r->mbox);
+	string_copy(p->session->job.user, sizeof p->session->job.user, r->user);
+}
+
+static void
+on_maildrop(struct peer *p, struct message *in)
+{
+	struct holding *h = &p->session->holding;
+
+	if (h->resolved && h->key[0] == '\0' && in->body.maildrop.path[0] == '/')
+		asroot_hold(h, in->body.maildrop.path, in->body.maildrop.kind);
+}
+
+/* When did a process start? 0 if that cannot be known. */
+static int64_t
+started_at(pid_t pid)
+{
+	char path[64], text[1024];
+	unsigned long long ticks, boot = 0;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+	if (pid <= 0 || (fd = open(path, O_RDONLY | O_CLOEXEC)) == -1)
+		return 0;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	const char *after = strrchr(text, ')');	/* the name may hold anything */
+	if (after == NULL || sscanf(after, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &ticks) != 1)
+		return 0;
+	struct timespec now, up;
+	clock_gettime(CLOCK_REALTIME, &now);
+	clock_gettime(CLOCK_BOOTTIME, &up);
+	boot = (unsigned long long)(now.tv_sec - up.tv_sec);
+	return (int64_t)(boot + ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
+}
+
+/* Somebody else has this maildrop: who, since when, and may it be taken? */
+static void
+claim_held(const struct session *me, const struct body_claim *claim, struct body_claimed *answer)
+{
+	for (struct session *s = sessions; s != NULL; s = s->next) {
+		if (s == me || !s->claimed || s->device != claim->device || s->inode != claim->inode)
+			continue;
+		answer->since = s->since;
+		answer->ended = s->job.kind == JOB_RECOVER;	/* that ends soon by itself */
+		if (s->job.kind == JOB_RECOVER || conf->takeover == 0 || me->job.kind != JOB_SESSION)
+			return;
+		answer->ended = kill(s->pid, SIGUSR1) == 0;
+		log_session(s->job.id);
+		log_begin(LOG_INFO, "takeover");
+		log_string("user", s->job.user);
+		log_string("by", me->job.id);
+		log_end();
+		log_session(NULL);
+		return;
+	}
+	/* another spoold's, or another program's */
+	answer->since = started_at(lock_holder((dev_t)claim->device, (ino_t)claim->inode));
+}
+
+static void
+on_claim(struct peer *p, struct message *in)
+{
+	struct session *s = p->session;
+	struct message m;
+
+	message_start(&m, MESSAGE_CLAIMED);
+	if (in->body.claim.held == 1) {
+		s->claimed = true;
+		s->device = in->body.claim.device;
+		s->inode = in->body.claim.inode;
+	} else
+		claim_held(s, &in->body.claim, &m.body.claimed);
+	peer_tell(p, &m);
+}
+
+static void
+on_privileged(struct peer *p, struct message *in)
+{
+	uint32_t what = in->body.privileged.what;
+	struct session *s = p->session;
+	struct message m;
+	int fd, error;
+
+	log_session(s->job.id);
+	error = asroot_privileged(&s->holding, what, s->pid, &fd);
+	log_session(NULL);
+	message_start(&m, fd != -1 ? MESSAGE_HANDED : MESSAGE_DONE);
+	if (fd != -1) {
+		m.body.handed.what = what;
+		m.fds[0] = fd;
+	} else {
+		m.body.done.what = what;
+		m.body.done.error = error;
+	}
+	peer_tell(p, &m);
+	if (fd != -1)
+		close(fd);
+}
+
+/* In a child, which may wait for the tool to read. */
+static _Noreturn void
+list_sessions(int fd)
+{
+	struct message m;
+	uint32_t count = 0;
+
+	fcntl(fd, F_SETFL, 0);
+	for (const struct session *s = sessions; s != NULL; s = s->next) {
+		if (s->job.kind == JOB_RECOVER)
+			continue;
+		message_start(&m, MESSAGE_SPOOL_SESSION);
+		struct body_spool_session *row = &m.body.spool_session;
+		string_copy(row->session, sizeof row->session, s->job.id);
+		string_copy(row->user, sizeof row->user, s->job.user);
+		string_copy(row->client, sizeof row->client, s->client);
+		string_copy(row->path, sizeof row->path, s->holding.path);
+		row->uid = s->holding.uid;
+		row->pid = (uint32_t)s->pid;
+		row->since = s->since;
+		if (message_send(fd, &m) == -1)
+			_exit(1);
+		count++;
+	}
+	message_start(&m, MESSAGE_SPOOL_FINISHED);
+	m.body.spool_finished.count = count;
+	_exit(message_send(fd, &m) == 0 ? 0 : 1);
+}
+
+static void
+on_who(struct peer *p)
+{
+	pid_t pid = fork_named("who");
+
+	if (pid == 0)
+		list_sessions(p->fd);
+	if (pid == -1)
+		tool_finished(p, errno, 0);
+}
+
+static void
+on_end(struct peer *p, const char *id)
+{
+	for (const struct session *s = sessions; s != NULL; s = s->next)
+		if (s->job.kind != JOB_RECOVER && strcmp(s->job.id, id) == 0) {
+			tool_finished(p, kill(s->pid, SIGTERM) == 0 ? 0 : errno, 1);
+			return;
+		}
+	tool_finished(p, ESRCH, 0);
+}
+
+static void
+on_tool_open(struct peer *p, const char *user, enum job_kind kind)
+{
+	char id[SESSION_ID_SIZE];
+	struct session *s;
+	struct message m;
+	int channel;
+
+	session_id(id);
+	s = session_for(user, id, kind, STORE_COUNT);
+	if (s != NULL) {
+		string_copy(s->client, sizeof s->client, "spoolctl");
+		s->job.no_delete = true;
+	}
+	if (s == NULL || session_start(s, &channel) == -1) {
+		tool_finished(p, EAGAIN, 0);
+		return;
+	}
+	message_start(&m, MESSAGE_SPOOL_CHANNEL);
+	string_copy(m.body.spool_channel.session, sizeof m.body.spool_channel.session, id);
+	m.fds[0] = channel;
+	peer_tell(p, &m);
+	close(channel);
+	tool_finished(p, 0, 1);
+}
+
+static void
+on_tool_recover(struct peer *p)
+{
+	if (p->pending > 0)
+		return;
+	p->unfinished = 0;
+	p->total = asroot_leftovers(recover_one, p);
+	if (p->pending == 0)
+		tool_finished(p, p->total > 0 ? EIO : 0, p->total);
+}
+
+static void
+on_command(struct peer *p, struct message *in)
+{
+	const struct body_spool_command *c = &in->body.spool_command;
+
+	switch (c->command) {
+	case SPOOL_WHO:
+		on_who(p);
+		break;
+	case SPOOL_END:
+		on_end(p, c->argument);
+		break;
+	case SPOOL_OPEN:
+		on_tool_open(p, c->argument, JOB_SESSION);
+		break;
+	case SPOOL_REBUILD:
+		on_tool_open(p, c->argument, JOB_REBUILD);
+		break;
+	case SPOOL_RECOVER:
+		on_tool_recover(p);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Who may say what to the parent. */
+static const struct {
+	enum peer_kind from;
+	enum side side;
+	enum message_type type;
+	void (*on)(struct peer *p, struct message *in);
+} table[] = {
+	{ PEER_VERIFIER, SIDE_VERIFIER, MESSAGE_OPEN, on_open },
+	{ PEER_WORKER, SIDE_WORKER, MESSAGE_RESOLVED, on_resolved },
+	{ PEER_WORKER, SIDE_WORKER, MESSAGE_MAILDROP, on_maildrop },
+	{ PEER_WORKER, SIDE_WORKER, MESSAGE_CLAIM, on_claim },
+	{ PEER_WORKER, SIDE_WORKER, MESSAGE_PRIVILEGED, on_privileged },
+	{ PEER_TOOL, SIDE_TOOL, MESSAGE_SPOOL_COMMAND, on_command },
+};
+#define TABLE (sizeof table / sizeof table[0])
+
+static void
+serve_peer(struct peer *p)
+{
+	enum side from = p->kind == PEER_VERIFIER ? SIDE_VERIFIER : p->kind == PEER_TOOL ? SIDE_TOOL : SIDE_WORKER;
+	struct message in;
+	int n = message_receive(p->fd, &in, from, SIDE_SPOOLD);
+
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n == -1 && errno == EPROTO)
+		log_text(LOG_ERR, "a peer sent what is no message: dropped");
+	if (n != 1) {
+		peer_drop(p);
+		return;
+	}
+	for (size_t i = 0; i < TABLE; i++)
+		if (table[i].from == p->kind && table[i].type == in.header.type)
+			table[i].on(p, &in);
+	message_clear(&in);
+}
+
+static bool
+may_speak(enum peer_kind listener, uid_t uid)
+{
+	if (uid == 0 || uid == geteuid())
+		return true;
+	return listener == PEER_OPEN && privilege_is_root() && uid == verifier_uid;
+}
+
+static void
+serve_accept(const struct peer *p)
+{
+	uid_t uid;
+	pid_t pid;
+	int fd = unix_accept(p->fd, &uid, &pid);
+
+	if (fd == -1) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			log_text(LOG_ERR, "accept: %s", strerror(errno));
+		return;
+	}
+	if (!may_speak(p->kind, uid)) {
+		log_begin(LOG_WARNING, "peer-refused");
+		log_string("socket", p->kind == PEER_OPEN ? "spoold.sock" : "spoold.ctl");
+		log_number("uid", uid);
+		log_number("pid", (uint64_t)pid);
+		log_end();
+		close(fd);
+		return;
+	}
+	nonblocking(fd);
+	peer_add(p->kind == PEER_OPEN ? PEER_VERIFIER : PEER_TOOL, fd);
+}
+
+/* Sessions that run keep what they began with. */
+static void
+reload(void)
+{
+	static struct conf next;
+	char error[1024];
+
+	if (conf_load(&next, conf->file, true, error, sizeof error) == -1) {
+		log_text(LOG_ERR, "not reloaded: %s", error);
+		return;
+	}
+	string_copy(next.run_dir, sizeof next.run_dir, conf->run_dir);
+	string_copy(next.state_dir, sizeof next.state_dir, conf->state_dir);
+	next.sandbox = conf->sandbox;
+	*conf = next;
+	log_text(LOG_NOTICE, "configuration reloaded");
+}
+
+static void
+serve_signal(int fd)
+{
+	struct signalfd_siginfo info;
+
+	if (read(fd, &info, sizeof info) != (ssize_t)sizeof info)
+		return;
+	if (info.ssi_signo == SIGCHLD)
+		reap();
+	else if (info.ssi_signo == SIGHUP)
+		reload();
+	else
+		stopping = true;
+}
+
+static void
+serve_event(struct peer *p)
+{
+	switch (p->kind) {
+	case PEER_OPEN:
+	case PEER_CONTROL:
+		serve_accept(p);
+		break;
+	case PEER_SIGNALS:
+		serve_signal(p->fd);
+		break;
+	default:
+		serve_peer(p);
+		break;
+	}
+}
+
+static void
+listen_at(enum peer_kind kind, const char *name, mode_t mode)
+{
+	char path[CONF_STRING + 32];
+	int fd;
+
+	if (conf_run_path(conf, name, path, sizeof path) == -1 || (fd = unix_listen(path, mode, 128)) == -1)
+		fatal("cannot listen at %s/%s: %s", conf->run_dir, name, errno == EADDRINUSE ? "another spoold serves it" : strerror(errno));
+	if (peer_add(kind, fd) == NULL)
+		fatal("cannot listen at %s", path);
+}
+
+void
+sessions_open(struct conf *c, int first)
+{
+	conf = c;
+	first_own = first;
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	sigemptyset(&caught);
+	sigaddset(&caught, SIGTERM);
+	sigaddset(&caught, SIGINT);
+	sigaddset(&caught, SIGHUP);
+	sigaddset(&caught, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &caught, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (epoll_fd == -1 || fd == -1 || peer_add(PEER_SIGNALS, fd) == NULL)
+		fatal("cannot wait for signals: %s", strerror(errno));
+	if (privilege_is_root()) {
+		const struct passwd *pw = getpwnam(c->authd_user);
+		if (pw == NULL)
+			log_text(LOG_WARNING, "there is no account %s ([authd] user): only root may ask for a maildrop", c->authd_user);
+		verifier_uid = pw != NULL ? pw->pw_uid : 0;
+	}
+	/* 0666: the verifier is another user. Whoever connects is known by SO_PEERCRED. */
+	listen_at(PEER_OPEN, "spoold.sock", 0666);
+	listen_at(PEER_CONTROL, "spoold.ctl", 0600);
+}
+
+/* Serves until the time is over, or until `stopping` (with no limit), or no session is left (with one). */
+static void
+serve_until(int64_t end)
+{
+	while (end == 0 ? !stopping : session_count > 0 && clock_ms() < end) {
+		struct epoll_event e;
+		int n = epoll_wait(epoll_fd, &e, 1, end == 0 ? -1 : (int)(end - clock_ms() > 0 ? end - clock_ms() : 0));
+		if (n == 1)
+			serve_event(e.data.ptr);
+		else if (n == -1 && errno != EINTR)
+			fatal("epoll_wait: %s", strerror(errno));
+	}
+}
+
+static void
+remove_sockets(void)
+{
+	static const char *const names[] = { "spoold.sock", "spoold.ctl" };
+	char path[CONF_STRING + 32];
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (conf_run_path(conf, names[i], path, sizeof path) == 0)
+			unlink(path);
+}
+
+void
+sessions_serve(void)
+{
+	serve_until(0);
+	notify_manager("STOPPING=1");
+	remove_sockets();
+	serve_until(clock_ms() + STOP_WAIT_MS);
+	for (const struct session *s = sessions; s != NULL; s = s->next)
+		kill(s->pid, SIGTERM);
+	/* one in the midst of an UPDATE finishes it */
+	serve_until(clock_ms() + END_WAIT_MS);
+	if (session_count > 0)
+		log_text(LOG_WARNING, "%u workers are still at work: what they do not finish is finished at the next start", (unsigned)session_count);
+}

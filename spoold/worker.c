@@ -1,0 +1,317 @@
+/* A worker's life: resolve, drop, open, confine, scan; then FETCH, and at the end UPDATE or RELEASE. */
+#include "worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "log.h"
+#include "maildrop.h"
+#include "sandbox.h"
+#include "system.h"
+
+static const struct job *job;
+static struct maildrop maildrop;
+static struct grant grant;
+static int64_t started;
+
+static volatile sig_atomic_t stopped;	/* SIGTERM: end; SIGUSR1: a newer login takes over */
+
+static void
+on_stop(int signal_number)
+{
+	stopped = signal_number;
+}
+
+/* They are let in only where the worker waits for POP3D, so that nothing is left half done. */
+static void
+signals_set(void)
+{
+	struct sigaction act = { .sa_handler = on_stop };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigaction(SIGTERM, &act, NULL);
+	sigaction(SIGUSR1, &act, NULL);
+	signal(SIGINT, SIG_IGN);	/* a terminal's Ctrl-C is for the parent */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* EFBIG instead: a failure like another */
+}
+
+static void
+tell(const struct message *m)
+{
+	if (job->session != -1 && message_send(job->session, m) == -1 && errno != EPIPE && errno != ECONNRESET)
+		log_text(LOG_WARNING, "cannot send %s: %s", message_name(m->header.type), strerror(errno));
+}
+
+static void
+tell_failed(uint32_t failure, uint32_t number)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_FAILED);
+	m.body.failed.failure = failure;
+	m.body.failed.number = number;
+	tell(&m);
+}
+
+static _Noreturn void
+end_failed(uint32_t failure)
+{
+	tell_failed(failure, 0);
+	exit(1);
+}
+
+static _Noreturn void
+end_busy(int64_t since)
+{
+	struct message m;
+
+	log_begin(LOG_INFO, "busy");
+	log_string("user", grant.user);
+	log_string("maildrop", maildrop.path);
+	log_number("since", (uint64_t)since);
+	log_end();
+	message_start(&m, MESSAGE_BUSY);
+	m.body.busy.since = since;
+	tell(&m);
+	exit(0);
+}
+
+/* Which of the configured stores knows the user? For spoolctl, which does not say. */
+static int
+resolve_any(const struct conf *c, uint32_t *failure)
+{
+	for (uint32_t i = 0; i < c->stores.count; i++)
+		if (asroot_resolve(c, job->user, c->stores.item[i], &grant, failure) == 0)
+			return 0;
+	return -1;
+}
+
+static int
+resolve(const struct conf *c, uint32_t *failure)
+{
+	const struct leftover *l = &job->leftover;
+
+	if (job->kind != JOB_RECOVER)
+		return job->store < STORE_COUNT ? asroot_resolve(c, job->user, job->store, &grant, failure) : resolve_any(c, failure);
+	grant = (struct grant){ .uid = l->uid, .gid = l->gid, .kind = l->kind == MAILDROP_MBOX ? STORE_MBOX : STORE_MAILDIR };
+	string_copy(grant.user, sizeof grant.user, job->user);
+	string_copy(l->kind == MAILDROP_MBOX ? grant.mbox : grant.maildir, PATH_SIZE, l->path);
+	return 0;
+}
+
+static void
+log_open_line(void)
+{
+	log_begin(LOG_INFO, "open");
+	log_string("user", grant.user);
+	log_string("store", maildrop.store->name);
+	log_string("maildrop", maildrop.path);
+	log_number("uid", grant.uid);
+	log_number("messages", maildrop_count(&maildrop));
+	log_number("octets", inventory_octets(maildrop.inventory));
+	log_number("ms", (uint64_t)(clock_ms() - started));
+	log_end();
+}
+
+static void
+tell_ready(void)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_READY);
+	m.body.ready.octets = inventory_octets(maildrop.inventory);
+	m.body.ready.count = maildrop_count(&maildrop);
+	m.body.ready.kind = maildrop.store->kind;
+	if (maildrop.store->kind == MAILDROP_MBOX) {
+		m.body.ready.mtime_sec = maildrop.seen[0].mtime / 1000000000;
+		m.body.ready.mtime_nsec = maildrop.seen[0].mtime % 1000000000;
+		m.body.ready.size = maildrop.seen[0].size;
+	}
+	m.fds[0] = maildrop.catalogue;
+	m.fds[1] = maildrop.reader != -1 ? maildrop.reader : maildrop.catalogue;
+	tell(&m);
+	/* it has them now */
+	close(maildrop.catalogue);
+	if (maildrop.reader != -1)
+		close(maildrop.reader);
+}
+
+/* Everything up to READY. */
+static void
+begin(const struct conf *c)
+{
+	uint32_t failure = FAILURE_TEMPORARY;
+	int result;
+
+	if (resolve(c, &failure) == -1)
+		end_failed(failure);
+	ask_resolved(&grant);
+	if (asroot_drop(&grant) == -1)
+		end_failed(FAILURE_TEMPORARY);
+	signals_set();
+	result = maildrop_open(&maildrop, c, &grant, job->kind == JOB_REBUILD);
+	if (result == 1)
+		end_busy(maildrop.since);
+	if (result == -1)
+		end_failed(maildrop.failure);
+	sandbox_enter(CELL_WORKER, c, maildrop.paths, maildrop.path_count);
+	if (maildrop_scan(&maildrop) == -1)
+		end_failed(maildrop.failure);
+	if (job->kind == JOB_RECOVER)
+		return;
+	log_open_line();
+	tell_ready();
+}
+
+static void
+on_fetch(struct message *in)
+{
+	uint32_t number = in->body.fetch.number;
+	struct place p = { .fd = -1 };
+	struct message m;
+
+	if (maildrop_fetch(&maildrop, number, &p) == -1) {
+		tell_failed(maildrop.failure, number);
+		return;
+	}
+	message_start(&m, MESSAGE_MESSAGE);
+	m.body.message.number = number;
+	m.body.message.offset = (uint64_t)p.offset;
+	m.body.message.length = p.length;
+	m.fds[0] = p.fd;
+	tell(&m);
+	close(p.fd);
+}
+
+/* Remembers, gives the lock back, and only then answers: a client that is told +OK can log in again at once. */
+static _Noreturn void
+finish(const struct message *answer, int status)
+{
+	if (!maildrop.missing) {
+		maildrop.store->remember(&maildrop);
+		maildrop.store->release(&maildrop);
+	}
+	tell(answer);
+	exit(status);
+}
+
+static void
+on_update(struct message *in)
+{
+	struct message m;
+	struct tally t;
+	int64_t begun = clock_ms();
+	int result = maildrop_update(&maildrop, in->fds[0], in->body.update.count, job->no_delete, &t);
+
+	log_begin(result == 0 ? LOG_INFO : LOG_WARNING, "update");
+	log_string("user", grant.user);
+	log_string("result", result == 0 ? "ok" : "failed");
+	log_number("deleted", t.deleted);
+	log_number("left", t.left);
+	log_number("remain", t.remain);
+	log_number("ms", (uint64_t)(clock_ms() - begun));
+	log_end();
+	if (result == 0) {
+		message_start(&m, MESSAGE_UPDATED);
+		m.body.updated.deleted = t.deleted;
+		m.body.updated.left = t.remain;
+	} else {
+		message_start(&m, MESSAGE_UPDATE_FAILED);
+		m.body.update_failed.failure = maildrop.failure;
+		m.body.update_failed.left = t.left;
+	}
+	finish(&m, result == 0 ? 0 : 1);
+}
+
+static void
+on_release(struct message *in)
+{
+	struct message m;
+
+	(void)in;
+	message_start(&m, MESSAGE_UPDATED);
+	m.body.updated.left = maildrop_count(&maildrop);
+	finish(&m, 0);
+}
+
+/* What POP3D may say. */
+static const struct {
+	enum message_type type;
+	void (*on)(struct message *in);
+} table[] = {
+	{ MESSAGE_FETCH, on_fetch }, { MESSAGE_UPDATE, on_update }, { MESSAGE_RELEASE, on_release },
+};
+
+static void
+serve_one(void)
+{
+	struct message in;
+	int n = message_receive(job->session, &in, SIDE_POP3D, SIDE_WORKER);
+
+	if (n == -1 && errno == EINTR)
+		return;
+	if (n != 1) {
+		/* Closed without UPDATE: nothing is changed. */
+		if (n == -1 && errno == EPROTO)
+			log_text(LOG_ERR, "pop3d sent what is no message: the session is over");
+		exit(n == 0 ? 0 : 1);
+	}
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+		if (table[i].type == in.header.type)
+			table[i].on(&in);
+	for (size_t i = 0; i < MESSAGE_MAX_FDS; i++)
+		if (in.fds[i] != -1)
+			close(in.fds[i]);
+}
+
+static void
+stop_if_told(void)
+{
+	if (stopped == 0)
+		return;
+	log_begin(LOG_INFO, "ended");
+	log_string("user", grant.user);
+	log_string("reason", stopped == SIGUSR1 ? "takeover" : "stopped");
+	log_end();
+	tell_failed(stopped == SIGUSR1 ? FAILURE_TAKEN : FAILURE_TEMPORARY, 0);
+	exit(0);
+}
+
+_Noreturn void
+worker_run(const struct conf *c, const struct job *j)
+{
+	sigset_t none;
+
+	job = j;
+	started = clock_ms();
+	log_session(j->id[0] != '\0' ? j->id : NULL);
+	ask_open(j->parent);
+	begin(c);
+	/* POP3D has its answer: now there is time to remember */
+	if (!maildrop.missing)
+		maildrop.store->remember(&maildrop);
+	if (j->kind == JOB_RECOVER)
+		exit(0);
+	sigemptyset(&none);
+	for (;;) {
+		struct pollfd p[2] = { { .fd = j->session, .events = POLLIN }, { .fd = j->parent, .events = POLLIN } };
+		int n = ppoll(p, 2, NULL, &none);
+		stop_if_told();
+		if (n <= 0)
+			continue;
+		if (p[0].revents != 0)
+			serve_one();
+		else if (p[1].revents != 0)
+			exit(1);	/* the parent has gone: it speaks only when it is asked */
+	}
+}
