@@ -18,12 +18,14 @@
 
 #define ACCEPTED "accepted: postern, dovecot, courier, cyrus, qmail, popa3d, mailutils, or a format with %u %v %m %f %g"
 #define PARTS_MAX 32
+#define MODIFIERS_MAX 4
 #define LINE_MAX_KEPT 131072		/* of one header line; popa3d's limit too */
 
 enum scheme {
 	SCHEME_POSTERN,
 	SCHEME_TEMPLATE,	/* Dovecot's % forms */
 	SCHEME_COURIER,
+	SCHEME_POPA3D,
 	SCHEME_X_UIDL		/* mailutils, Qpopper */
 };
 
@@ -31,11 +33,8 @@ enum scheme {
 struct part {
 	char letter;
 	char variable;		/* u v m f g; 0: the letter */
+	char modifiers[MODIFIERS_MAX + 1];	/* X U L R: done in this order */
 	bool zeroes;
-	bool hex;
-	bool upper;
-	bool lower;
-	bool reverse;
 	int offset;
 	unsigned width;		/* 0: all of it */
 };
@@ -49,7 +48,7 @@ static const struct named {
 	{ "postern",		SCHEME_POSTERN,		NULL },
 	{ "dovecot",		SCHEME_TEMPLATE,	"%08Xu%08Xv" },
 	{ "cyrus",		SCHEME_TEMPLATE,	"%v.%u" },
-	{ "popa3d",		SCHEME_TEMPLATE,	"%m" },
+	{ "popa3d",		SCHEME_POPA3D,		NULL },
 	{ "qmail",		SCHEME_POSTERN,		NULL },	/* the file's base name, which is ours too */
 	{ "qmail-pop3d",	SCHEME_POSTERN,		NULL },
 	{ "courier",		SCHEME_COURIER,		NULL },
@@ -98,14 +97,9 @@ struct uidl {
 static const char *
 modifiers_parse(const char *at, struct part *p)
 {
-	for (;; at++)
-		switch (*at) {
-		case 'X': p->hex = true; break;
-		case 'U': p->upper = true; break;
-		case 'L': p->lower = true; break;
-		case 'R': p->reverse = true; break;
-		default: return at;
-		}
+	for (size_t i = 0; i < MODIFIERS_MAX && *at != '\0' && strchr("XULR", *at) != NULL; i++)
+		p->modifiers[i] = *at++;
+	return at;
 }
 
 /* "%[offset.]width[modifiers]v", as Dovecot 2.3 has it. NULL if it is none. */
@@ -126,9 +120,9 @@ short_parse(const char *at, struct part *p)
 			if (number == 0)
 				end = (char *)(uintptr_t)at;
 		}
-		if (number < 0 || number > UID_MAX)
+		if (number < -999 || number > 999)
 			return NULL;
-		p->width = (unsigned)number;
+		p->width = (unsigned)labs(number);
 		at = end;
 	}
 	at = modifiers_parse(at, p);
@@ -156,10 +150,11 @@ long_parse(const char *at, struct part *p)
 	if (*at == '|') {
 		at += 1 + strspn(at + 1, " ");
 		int used = 0;
-		if (sscanf(at, "hex(%2u)%n", &p->width, &used) != 1 || used == 0 || p->width > UID_MAX)
+		if (sscanf(at, "hex(%2u)%n", &p->width, &used) != 1 || used == 0 || p->width > 99)
 			return NULL;
 		at += used;
-		p->hex = p->zeroes = true;
+		p->modifiers[0] = 'X';
+		p->zeroes = true;
 		at += strspn(at, " ");
 	}
 	return p->variable != 0 && *at == '}' ? at + 1 : NULL;
@@ -246,7 +241,7 @@ uidl_open(const char *format, enum maildrop_kind kind, int directory)
 		u->old = oldids_open(directory, OLDIDS_DOVECOT);
 	if (kind == MAILDROP_MAILDIR && directory != -1 && u->scheme == SCHEME_COURIER)
 		u->old = oldids_open(directory, OLDIDS_COURIER);
-	u->reads_header = u->scheme == SCHEME_X_UIDL || template_has(u, "m") ||
+	u->reads_header = u->scheme == SCHEME_X_UIDL || u->scheme == SCHEME_POPA3D || template_has(u, "m") ||
 	    (kind == MAILDROP_MBOX && u->scheme == SCHEME_TEMPLATE);
 	return u;
 }
@@ -299,25 +294,24 @@ hash_value(struct uidl *u, const char *value, size_t length)
 
 /*
  * What popa3d hashes, and Dovecot after it: what the local delivery made, which is Delivered-To, X-Delivery-ID and the first Received; and
- * the sender's Date and Message-ID only above or without a Received.
+ * the sender's Date and Message-ID only above or without a Received. popa3d takes the whole line, Dovecot its value (of a folded line: all of it).
  */
 static void
-field_hash(struct uidl *u, enum field field, const char *value, size_t length)
+field_hash(struct uidl *u, const char *line, size_t length, size_t value)
 {
-	switch (field) {
-	case FIELD_DELIVERED_TO:
-	case FIELD_X_DELIVERY_ID:
-		hash_value(u, value, length);
-		break;
-	case FIELD_DATE:
-	case FIELD_MESSAGE_ID:
-	case FIELD_RECEIVED:
-		if (!u->has_received)
-			hash_value(u, value, length);
-		break;
-	default:
-		break;
+	bool counts = u->field == FIELD_DELIVERED_TO || u->field == FIELD_X_DELIVERY_ID || (!u->has_received &&
+	    (u->field == FIELD_DATE || u->field == FIELD_MESSAGE_ID || u->field == FIELD_RECEIVED));
+
+	if (!counts)
+		return;
+	if (u->scheme == SCHEME_POPA3D) {
+		hash_value(u, line, length);
+		hash_value(u, "\n", 1);
+		return;
 	}
+	if (length > 0 && line[length - 1] == '\r')
+		length--;
+	hash_value(u, line + value, length - value);
 }
 
 static uint64_t
@@ -388,21 +382,19 @@ field_of(const char *line, size_t length, size_t *value)
 static void
 header_line(struct uidl *u, const char *line, size_t length)
 {
-	size_t value = 0;
+	size_t text = length > 0 && line[length - 1] == '\r' ? length - 1 : length, value = 0;
 
-	if (length > 0 && line[length - 1] == '\r')
-		length--;
-	if (length == 0) {
+	if (text == 0) {
 		u->in_header = false;
 		return;
 	}
 	if (*line != ' ' && *line != '\t') {
 		/* Only now is it known that the Received line has no more to it. */
 		u->has_received |= u->field == FIELD_RECEIVED;
-		u->field = field_of(line, length, &value);
-		field_read(u, u->field, line + value, length - value);
+		u->field = field_of(line, text, &value);
+		field_read(u, u->field, line + value, text - value);
 	}
-	field_hash(u, u->field, line + value, length - value);
+	field_hash(u, line, length, value);
 }
 
 static void
@@ -506,7 +498,7 @@ variable_text(const struct part *p, const struct facts *f, char *to, size_t size
 	case 'v':
 		if (f->uid == 0 || f->validity == 0)
 			return 0;
-		return (size_t)snprintf(to, size, p->hex ? "%llx" : "%llu", (unsigned long long)number);
+		return (size_t)snprintf(to, size, "%llu", (unsigned long long)number);
 	case 'g':
 	case 'f':
 		if (p->variable == 'g' && f->guid.length > 0) {
@@ -524,15 +516,30 @@ variable_text(const struct part *p, const struct facts *f, char *to, size_t size
 }
 
 static void
-text_modify(const struct part *p, char *text, size_t length)
+text_reverse(char *text, size_t length)
 {
-	for (size_t i = 0; i < length; i++)
-		text[i] = (char)(p->upper ? toupper((unsigned char)text[i]) : p->lower ? tolower((unsigned char)text[i]) : text[i]);
-	for (size_t i = 0; p->reverse && i < length / 2; i++) {
+	for (size_t i = 0; i < length / 2; i++) {
 		char c = text[i];
 		text[i] = text[length - 1 - i];
 		text[length - 1 - i] = c;
 	}
+}
+
+/* Each in turn, on what the one before it left. Returns the text's new length. */
+static size_t
+text_modify(const struct part *p, char *text, size_t length, size_t size)
+{
+	for (const char *m = p->modifiers; *m != '\0'; m++) {
+		text[length] = '\0';
+		if (*m == 'X')
+			length = (size_t)snprintf(text, size, "%llx", strtoull(text, NULL, 10));
+		else if (*m == 'R')
+			text_reverse(text, length);
+		else
+			for (size_t i = 0; i < length; i++)
+				text[i] = (char)(*m == 'U' ? toupper((unsigned char)text[i]) : tolower((unsigned char)text[i]));
+	}
+	return length;
 }
 
 /* The text from its offset, in its width: cut, or with zeroes before it and then never cut. Returns how much was written, 0 if it does not fit. */
@@ -573,7 +580,7 @@ template_fill(const struct uidl *u, const struct facts *f, struct uidl_id *id)
 		size_t length = variable_text(p, f, text, sizeof text);
 		if (length == 0)
 			return false;
-		text_modify(p, text, length);
+		length = text_modify(p, text, length, sizeof text);
 		size_t n = text_place(p, text, length, out + used, UID_MAX - used);
 		if (n == 0)
 			return false;
@@ -589,6 +596,22 @@ md5_text(struct uidl *u, struct facts *f)
 
 	md5_digest(&u->md5, sizeof digest, digest);
 	sodium_bin2hex(f->md5, sizeof f->md5, digest, sizeof digest);
+}
+
+/* Half of the MD5, as popa3d prints it: two words, the bytes of each from the last to the first. */
+static void
+popa3d_fill(struct uidl *u, struct uidl_id *id)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint8_t digest[MD5_DIGEST_SIZE];
+
+	md5_digest(&u->md5, sizeof digest, digest);
+	for (size_t i = 0; i < 8; i++) {
+		uint8_t octet = digest[i ^ 3];
+		id->text[2 * i] = digits[octet >> 4];
+		id->text[2 * i + 1] = digits[octet & 15];
+	}
+	id->length = 16;
 }
 
 /* Dovecot counts a message's X-UID only if it rises and lies within what the mailbox says it has given. */
@@ -619,6 +642,10 @@ uidl_end(struct uidl *u, struct uidl_id *id)
 		named_by_old = template_fill(u, &f, id);
 	} else if (u->scheme == SCHEME_X_UIDL)
 		named_by_old = id_set(id, u->x_uidl, u->x_uidl_length);
+	else if (u->scheme == SCHEME_POPA3D) {
+		popa3d_fill(u, id);
+		named_by_old = true;
+	}
 	if (!named_by_old)
 		id_set_hash(id, id->fingerprint);
 	u->begun = false;
@@ -669,6 +696,10 @@ old_name(struct uidl *u, const char *base, size_t length, struct uidl_id *id)
 		return known && courier_fill(&old, base, length, id);
 	if (u->scheme == SCHEME_X_UIDL)
 		return u->begun && id_set(id, u->x_uidl, u->x_uidl_length);
+	if (u->scheme == SCHEME_POPA3D && u->begun) {
+		popa3d_fill(u, id);
+		return true;
+	}
 	if (u->scheme != SCHEME_TEMPLATE)
 		return false;
 	/* An id that Dovecot itself has imported or saved goes before its format. */
