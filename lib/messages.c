@@ -76,7 +76,7 @@ body_sound(uint32_t type, const union message_body *b)
 	case MESSAGE_HELLO:
 		return ENDS(b->hello.session) && ENDS(b->hello.client) && ENDS(b->hello.local) &&
 		    ENDS(b->hello.tls_version) && ENDS(b->hello.binding_type) &&
-		    b->hello.binding_length <= sizeof b->hello.binding;
+		    b->hello.binding_length <= sizeof b->hello.binding && b->hello.has_certificate <= 1;
 	case MESSAGE_AUTH:
 		return b->auth.mechanism < MECHANISM_COUNT && b->auth.has_initial <= 1 && b->auth.length <= SASL_SIZE;
 	case MESSAGE_RESPOND:
@@ -141,6 +141,10 @@ body_sound(uint32_t type, const union message_body *b)
 		return ENDS(b->make.like) && ENDS(b->make.password);
 	case MESSAGE_MADE:
 		return ENDS(b->made.hash);
+	case MESSAGE_SIGN:
+		return b->sign.scheme < SIGN_SCHEME_COUNT && b->sign.length <= SIGN_DATA_SIZE;
+	case MESSAGE_SIGNATURE:
+		return b->signature.length <= SIGNATURE_SIZE;
 	default:
 		/* numbers only, any of which the receiver can bear */
 		return type < MESSAGE_COUNT;

@@ -99,7 +99,7 @@ struct body_admitted {
 	uint32_t allowed;		/* 0: too many connections of this client's */
 };
 
-/* What POP3D knows of its connection; sent once, before the first AUTH, when the TLS facts are final. */
+/* What POP3D knows of its connection; sent before the first AUTH, and once more if STLS has changed it since then. */
 struct body_hello {
 	char session[SESSION_ID_SIZE];
 	char client[ADDRESS_SIZE];	/* numeric; empty if the peer is not an Internet socket */
@@ -111,6 +111,9 @@ struct body_hello {
 	uint32_t local_port;
 	uint32_t binding_length;
 	uint8_t binding[64];
+	uint32_t has_certificate;	/* 0 or 1: the client has shown one that client-ca vouches for */
+	uint8_t certificate[32];	/* SHA-256 of it, and of its public key (which outlives a renewal) */
+	uint8_t certificate_key[32];
 };
 
 /* POP3D asks to log a user in. May be asked again after DENIED, or after BUSY or FAILED from the worker. */
@@ -371,6 +374,51 @@ struct body_attach {
 	uint32_t side;			/* SIDE_HASHER, SIDE_PAM, SIDE_KEEPER */
 };
 
+/*
+ * KEEPER, as soon as POP3D is connected: the descriptor is the sealed memfd of the certificate chains (chains.h), all of it public. To one that
+ * inherited the chains of the same generation it says nothing new.
+ */
+struct body_chains {
+	uint64_t generation;		/* names the content */
+};
+
+/* The listener, to the keeper: I stay to hear of a change. The keeper closes the conversation when it no longer serves; connect again. */
+struct body_follow {
+	uint32_t zero;
+};
+
+/*
+ * POP3D asks for the one signature of its handshake. What may be signed is a closed list; the length of the data is the scheme's own: a digest,
+ * or for Ed25519, which takes no digest, what a TLS server signs, whose form the keeper checks.
+ */
+enum sign_scheme {
+	SIGN_RSA_PSS_SHA256, SIGN_RSA_PSS_SHA384, SIGN_RSA_PSS_SHA512,
+	SIGN_RSA_SHA256, SIGN_RSA_SHA384, SIGN_RSA_SHA512,	/* PKCS #1 v1.5 (TLS 1.2): the keeper makes the DigestInfo */
+	SIGN_ECDSA_P256, SIGN_ECDSA_P384, SIGN_ECDSA_P521,	/* SHA-256, SHA-384, SHA-512 */
+	SIGN_ED25519,
+	SIGN_SCHEME_COUNT
+};
+#define SIGN_DATA_SIZE		204
+#define SIGNATURE_SIZE		1024
+#define KEY_ID_SIZE		32	/* SHA-256 of the public key (its SubjectPublicKeyInfo) */
+
+struct body_sign {
+	uint8_t key[KEY_ID_SIZE];
+	uint32_t scheme;		/* enum sign_scheme */
+	uint32_t length;		/* of data */
+	uint8_t data[SIGN_DATA_SIZE];
+};
+
+struct body_signature {
+	uint32_t length;
+	uint8_t data[SIGNATURE_SIZE];
+};
+
+/* KEEPER to AUTHD's parent, once: the keys are loaded and I serve. One that cannot load them says why in the log and ends. */
+struct body_kept {
+	uint32_t pairs;
+};
+
 #pragma GCC diagnostic pop
 
 /*
@@ -417,7 +465,12 @@ struct body_attach {
 	M(GREET,	POP3D,		VERIFIER,	0, greet) \
 	M(BANNER,	VERIFIER,	POP3D,		0, banner) \
 	M(MAKE,		VERIFIER,	HASHER,		0, make) \
-	M(MADE,		HASHER,		VERIFIER,	0, made)
+	M(MADE,		HASHER,		VERIFIER,	0, made) \
+	M(CHAINS,	KEEPER,		POP3D,		1, chains) \
+	M(FOLLOW,	POP3D,		KEEPER,		0, follow) \
+	M(SIGN,		POP3D,		KEEPER,		0, sign) \
+	M(SIGNATURE,	KEEPER,		POP3D,		0, signature) \
+	M(KEPT,		KEEPER,		AUTHD,		0, kept)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };

@@ -63,7 +63,7 @@ static const struct rule {
 	{ "newfstatat", ALL, ALWAYS },		/* fstat(3) is made of it: looks, opens nothing */
 	{ "lseek", ALL, ALWAYS }, { "pread64", P | S | V | K | W, ALWAYS }, { "sendmsg", ALL, ALWAYS }, { "recvmsg", ALL, ALWAYS },
 	{ "sendto", P | S | V | O | K, ALWAYS }, { "recvfrom", P | S | V | O | K, ALWAYS }, { "readv", P | S, ALWAYS },
-	{ "sendfile", P | S, ALWAYS }, { "setsockopt", L | P | V | O, ALWAYS }, { "getsockopt", L | P | V | O, ALWAYS },
+	{ "sendfile", P | S, ALWAYS }, { "setsockopt", L | P | V | O, ALWAYS }, { "getsockopt", L | P | V | O | K, ALWAYS },
 	{ "getsockname", L, ALWAYS }, { "getpeername", L, ALWAYS }, { "shutdown", L | P | S | V, ALWAYS },
 	{ "memfd_create", P | S | W | V | K, ALWAYS }, { "epoll_create1", A | V | K | O, ALWAYS },
 	{ "epoll_ctl", A | V | K | O, ALWAYS }, { "epoll_wait", A | V | K | O, ALWAYS }, { "epoll_pwait", A | V | K | O, ALWAYS },
@@ -71,7 +71,7 @@ static const struct rule {
 	{ "mlock", A | V | H | K, ALWAYS }, { "munlock", A | V | H | K, ALWAYS },
 
 	/* accepting, and reaching the suite's own sockets */
-	{ "accept4", L | V | O, ALWAYS }, { "socket", L | V, UNIX_ONLY }, { "connect", L | V, ALWAYS },
+	{ "accept4", L | V | O | K, ALWAYS }, { "socket", L | V, UNIX_ONLY }, { "connect", L | V, ALWAYS },
 	{ "socketpair", L | A | O, ALWAYS }, { "inotify_init1", A | K, ALWAYS }, { "inotify_add_watch", A | K, ALWAYS },
 
 	/* making processes; entering a narrower cell */
