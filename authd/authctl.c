@@ -54,6 +54,13 @@ static const struct command {
 	{ "unlock", "", 1, 0, "unlock USER", command_unlock },
 	{ "list", "", 0, 0, "list", command_list },
 	{ "test", "", 1, 0, "test USER", command_test },
+	{ "app", "add", 2, BIT(OPTION_EXPIRES) | BIT(OPTION_FROM) | BIT(OPTION_NO_DELETE),
+	    "app add USER NAME [--expires DATE|DAYSd] [--from NETWORK] [--no-delete]", command_app_add },
+	{ "app", "list", 1, 0, "app list USER", command_app_list },
+	{ "app", "del", 2, 0, "app del USER NAME", command_app_del },
+	{ "secret", "", 1, 0, "secret USER", command_secret },
+	{ "import", "", 2, BIT(OPTION_REPLACE) | COST,
+	    "import FORMAT FILE [--replace], where FORMAT is shadow, dovecot or courier", command_import },
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -65,6 +72,11 @@ static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
     "  unlock USER\n"
     "  list\n"
     "  test USER\n"
+    "  app add USER NAME [--expires DATE|DAYSd] [--from NETWORK] [--no-delete]\n"
+    "  app list USER\n"
+    "  app del USER NAME\n"
+    "  secret USER\n"
+    "  import shadow|dovecot|courier FILE [--replace]\n"
     "see authctl(8)";
 
 int

@@ -46,7 +46,7 @@ new_password(const struct arguments *a, struct store_user *u)
 }
 
 /* What unknown users cost is what the latest one costs. The salt key stays: salts that changed would tell who is not there. */
-static int
+int
 update_meta(struct store_edit *e, const struct arguments *a)
 {
 	struct store_meta meta;
@@ -68,8 +68,7 @@ update_meta(struct store_edit *e, const struct arguments *a)
 	return edit_put_meta(e, &meta);
 }
 
-/* 1 there, 0 not, -1 after saying why. */
-static int
+int
 look(const struct conf *c, const char *name, struct store_user *u, struct account *a)
 {
 	struct store_file s;
@@ -100,7 +99,7 @@ put_new(const struct conf *c, const struct arguments *a, const struct store_user
 	static struct store_user other;
 	struct store_edit e;
 
-	if (edit_begin(&e, c->db, store_group(c)) == -1)
+	if (edit_begin(&e, c->db, store_group(c), EDIT_CACHE) == -1)
 		return complain_store(c);
 	int found = edit_find(&e, a->word[0], &other);
 	sodium_memzero(&other, sizeof other);
@@ -133,13 +132,12 @@ command_add(const struct conf *c, const struct arguments *a)
 	return result;
 }
 
-/* Opens the store for a change of one user who must be there. 0, or 1 after saying why. */
-static int
+int
 begin_user(const struct conf *c, const char *name, struct store_edit *e, struct store_user *u, struct account *account)
 {
 	int found;
 
-	if (edit_begin(e, c->db, store_group(c)) == -1)
+	if (edit_begin(e, c->db, store_group(c), EDIT_CACHE) == -1)
 		return complain_store(c);
 	found = edit_find(e, name, u);
 	if (found == 1) {
@@ -160,7 +158,7 @@ begin_user(const struct conf *c, const char *name, struct store_edit *e, struct 
 	return 1;
 }
 
-static int
+int
 finish_user(const struct conf *c, const char *name, struct store_edit *e, const struct store_user *u,
     const struct account *account)
 {

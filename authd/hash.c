@@ -3,6 +3,7 @@
 #include <crypt.h>
 #include <errno.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -83,8 +84,34 @@ hash_is_foreign(const char *hash)
 	return strncmp(hash, "$argon2id$", 10) != 0;
 }
 
+int
+hash_cost_of(const char *hash, struct hash_cost *cost)
+{
+	unsigned memory, operations;
+
+	/* only authctl writes these, through libsodium: the numbers are in their ranges */
+	if (sscanf(hash, "$argon2id$v=19$m=%u,t=%u,", &memory, &operations) != 2)
+		return -1;
+	cost->memory = (uint64_t)memory * 1024;
+	cost->operations = operations;
+	return 0;
+}
+
 static void
-answer(struct message *m, struct message *reply)
+answer_make(struct message *m, struct message *reply)
+{
+	struct hash_cost cost;
+
+	message_start(reply, MESSAGE_MADE);
+	reply->body.made.ticket = m->body.make.ticket;
+	if (hash_cost_of(m->body.make.like, &cost) == -1 ||
+	    hash_make(reply->body.made.hash, sizeof reply->body.made.hash, m->body.make.password, &cost) == -1)
+		reply->body.made.hash[0] = '\0';
+	message_clear(m);
+}
+
+static void
+answer_hash(struct message *m, struct message *reply)
 {
 	int fits = hash_fits(m->body.hash.hash, m->body.hash.password);
 
@@ -101,7 +128,10 @@ hasher_run(int channel)
 	static struct message m, reply;
 
 	while (message_receive(channel, &m, SIDE_VERIFIER, SIDE_HASHER) == 1) {
-		answer(&m, &reply);
+		if (m.header.type == MESSAGE_MAKE)
+			answer_make(&m, &reply);
+		else
+			answer_hash(&m, &reply);
 		/* What the hash left in dead frames goes before the next wait. */
 		sodium_stackzero(16384);
 		if (message_send(channel, &reply) == -1)

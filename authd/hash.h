@@ -23,6 +23,9 @@ extern const struct hash_cost hash_cost_default;
 /* "$argon2id$..." of the password into `hash` (of `size`, at least STORE_HASH_SIZE). 0, or -1 if the memory is not to be had. */
 int hash_make(char *hash, size_t size, const char *password, const struct hash_cost *cost);
 
+/* What a hash of ours costs. 0, or -1 if it is none of ours. */
+int hash_cost_of(const char *hash, struct hash_cost *cost);
+
 /* Does the password fit? 1, 0, or -1 if it could not be tried (memory). */
 int hash_fits(const char *hash, const char *password);
 
@@ -31,7 +34,7 @@ bool hash_known(const char *hash);
 /* Is it one that we would not make: to be upgraded? */
 bool hash_is_foreign(const char *hash);
 
-/* The hasher: answers HASH with HASHED on `channel` until that is closed. Already confined. Never returns. */
+/* The hasher: answers HASH with HASHED and MAKE with MADE on `channel` until that is closed. Already confined. Never returns. */
 _Noreturn void hasher_run(int channel);
 
 #endif

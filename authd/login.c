@@ -2,25 +2,23 @@
 
 #include <sodium.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "apop.h"
 #include "grant.h"
 #include "log.h"
-#include "pam.h"
-#include "password.h"
+#include "memory.h"
 #include "peer.h"
 #include "sasl.h"
 #include "system.h"
 #include "throttle.h"
+#include "vouch.h"
 
-/* How long hashers, PAM and spoold have together; pop3d waits a little longer. */
-#define PATIENCE	45000
-
-/* Milliseconds: see fail(). */
-#define GRAIN		500
+/* How long spoold has. */
+#define PATIENCE	30000
 
 static const struct conf *conf;
-static struct store_file users;
 static struct secret *spare;	/* secrets not in use */
 
 void
@@ -36,7 +34,6 @@ login_start(const struct conf *c, size_t room)
 		spare = &all[i];
 	}
 	conf = c;
-	store_start(&users, c->db);
 }
 
 static struct secret *
@@ -61,7 +58,7 @@ secret_give(struct secret *s)
 	spare = s;
 }
 
-/* Ends the attempt's work; its name and stage stay for the log. */
+/* Ends the attempt's work; what the log wants of it stays. */
 static void
 release(struct login *l)
 {
@@ -71,6 +68,7 @@ release(struct login *l)
 	sasl_end(l);
 	secret_give(l->secret);
 	l->secret = NULL;
+	l->stage = LOGIN_NONE;
 	/* SASLprep and the like leave the password in frames that are dead by now. */
 	sodium_stackzero(8192);
 }
@@ -79,7 +77,6 @@ void
 login_abandon(struct login *l)
 {
 	release(l);
-	l->stage = LOGIN_NONE;
 }
 
 /* The line a login: its keys are in authd(8), for fail2ban and for people. */
@@ -92,37 +89,114 @@ log_attempt(const struct login *l, bool good)
 	log_begin(LOG_INFO, "login");
 	log_string("result", good ? "ok" : "fail");
 	log_string("reason", l->reason);
-	log_string("user", good ? l->granted : l->user);
+	log_string("user", l->granted[0] != '\0' ? l->granted : l->user);
 	log_string("remote", h->client);
 	log_string("mechanism", mechanism_name(l->mechanism));
-	log_string("store", good || l->found ? store_name(l->store) : "none");
+	log_string("store", l->store < STORE_COUNT ? store_name(l->store) : "none");
 	log_string("tls", h->tls_version[0] != '\0' ? h->tls_version : "none");
+	if (l->app[0] != '\0')
+		log_string("app", l->app);
 	log_end();
 	log_session(NULL);
 }
 
 static void
-deny(struct login *l, enum denial denial, const char *reason)
+deny_for(struct login *l, enum denial denial, const char *reason, uint32_t seconds)
 {
 	l->reason = reason;
+	if (l->found && l->store == STORE_COUNT)
+		l->store = STORE_DB;
 	log_attempt(l, false);
 	release(l);
-	l->stage = LOGIN_NONE;
-	peer_denied(l, denial, 0);
+	peer_denied(l, denial, seconds);
 }
 
 static void
-grant(struct login *l)
+deny(struct login *l, enum denial denial, const char *reason)
+{
+	deny_for(l, denial, reason, 0);
+}
+
+void
+login_trouble(struct login *l, const char *reason)
+{
+	deny(l, DENIED_TEMPORARY, reason);
+}
+
+/* No store has vouched for the user. What the client hears depends only on whether all of them could be asked. */
+void
+login_refused(struct login *l)
+{
+	if (l->trouble)
+		deny(l, DENIED_TEMPORARY, "store-unavailable");
+	else if (l->locked)
+		deny(l, DENIED_CREDENTIALS, "locked");
+	else if (l->found)
+		deny(l, DENIED_CREDENTIALS, "wrong-password");
+	else
+		deny(l, DENIED_CREDENTIALS, l->reason != NULL ? l->reason : "unknown-user");
+}
+
+static void
+note_login(const struct login *l)
+{
+	static const uint8_t none[STORE_DIGEST_SIZE];
+	struct memory m;
+
+	memory_find(l->granted, l->found ? l->secret->user.digest : none, &m);
+	m.last = (int64_t)time(NULL);
+	memory_put(l->granted, &m);
+	sodium_memzero(&m, sizeof m);
+}
+
+/* LOGIN-DELAY (RFC 2449): seconds that this user still has to stay away. */
+static uint32_t
+too_soon(const struct login *l)
+{
+	static const uint8_t none[STORE_DIGEST_SIZE];
+	int64_t now = (int64_t)time(NULL), delay = (int64_t)conf->login_delay;
+	struct memory m;
+
+	if (delay == 0)
+		return 0;
+	memory_find(l->granted, none, &m);
+	/* a clock that was set back must not keep anybody out */
+	return m.last > 0 && m.last <= now && m.last + delay > now ? (uint32_t)(m.last + delay - now) : 0;
+}
+
+static void
+ask_maildrop(struct login *l)
 {
 	const struct body_hello *h = peer_hello(l);
 
-	timer_clear(&l->timer);
 	l->stage = LOGIN_OPENING;
-	if (grant_ask(l, h->session, h->client) == -1) {
+	timer_clear(&l->timer);
+	if (grant_ask(l, h->session, h->client) == -1)
 		deny(l, DENIED_TEMPORARY, "spoold-gone");
+	else
+		timer_set(&l->timer, clock_ms() + PATIENCE);
+}
+
+void
+login_vouched(struct login *l, enum store store, const char *granted, const char *reason)
+{
+	uint32_t seconds;
+
+	l->store = store;
+	if (l->locked) {
+		deny(l, DENIED_CREDENTIALS, "locked");
 		return;
 	}
-	timer_set(&l->timer, clock_ms() + PATIENCE);
+	string_copy(l->granted, sizeof l->granted, granted);
+	l->reason = reason;
+	if (l->charged)
+		throttle_refund(peer_hello(l)->client, l->user);
+	l->charged = false;
+	seconds = too_soon(l);
+	if (seconds > 0)
+		deny_for(l, DENIED_DELAY, "login-delay", seconds);
+	else
+		ask_maildrop(l);
 }
 
 void
@@ -132,172 +206,44 @@ login_opened(struct login *l, int fd, enum denial denial, const char *reason)
 		deny(l, denial, reason);
 		return;
 	}
+	note_login(l);
 	log_attempt(l, true);
 	release(l);
-	l->stage = LOGIN_NONE;
 	peer_granted(l, fd, l->granted, l->no_delete);
 	close(fd);
 }
 
+/* The client has proved who it is. The mechanism may have a last word, which the client acknowledges before it gets its answer (RFC 5034 section 4). */
 static void
-succeed(struct login *l, enum store store, const char *granted, const char *reason)
+proved(struct login *l)
 {
-	if (l->locked) {
-		deny(l, DENIED_CREDENTIALS, "locked");
+	if (l->secret->challenge_length == 0) {
+		login_vouched(l, STORE_DB, l->user, "proof");
 		return;
 	}
-	string_copy(l->granted, sizeof l->granted, granted);
-	l->store = store;
-	l->reason = reason;
-	l->found = true;
-	if (l->charged)
-		throttle_refund(peer_hello(l)->client, l->user);
-	grant(l);
+	l->stage = LOGIN_CLOSING;
+	peer_challenge(l, l->secret->challenge, l->secret->challenge_length);
 }
 
-static void try_store(struct login *l);
-
-/* No store has vouched for the user. What the client hears depends only on whether all of them could be asked. */
+/* What the exchange has come to is acted on. */
 static void
-answer_no(struct login *l)
+proceed(struct login *l)
 {
-	if (l->trouble)
-		deny(l, DENIED_TEMPORARY, "store-unavailable");
-	else
-		deny(l, DENIED_CREDENTIALS, l->locked ? "locked" : l->found ? "wrong-password" : "unknown-user");
-}
-
-/*
- * How long PAM's modules take tells what they found, and nothing can be done about it in there: where PAM had a say the answer leaves at the next
- * half second.
- */
-static void
-fail(struct login *l)
-{
-	int64_t spent = clock_ms() - l->started;
-
-	if (!conf_has(&conf->stores, STORE_PAM)) {
-		answer_no(l);
+	switch (l->next) {
+	case NEXT_CHALLENGE:
+		l->stage = LOGIN_EXCHANGE;
+		peer_challenge(l, l->secret->challenge, l->secret->challenge_length);
 		return;
-	}
-	l->stage = LOGIN_DENYING;
-	timer_set(&l->timer, l->started + (spent / GRAIN + 1) * GRAIN);
-}
-
-static void
-try_next(struct login *l, bool trouble)
-{
-	l->trouble = l->trouble || trouble;
-	l->store_at++;
-	try_store(l);
-}
-
-static void
-on_answer(struct question *q, enum answer answer, const struct body_verdict *verdict)
-{
-	struct login *l = owner_of(q, struct login, question);
-	bool pam = verdict != NULL || q->pam;
-
-	/* The hash of an unknown user is a real one of a password that nobody has; still, it must not let anyone in. */
-	if (answer != ANSWER_YES || (!pam && !l->found)) {
-		if (pam && verdict != NULL && verdict->pam != 0)
-			log_text(LOG_DEBUG, "PAM said %d", (int)verdict->pam);
-		try_next(l, answer == ANSWER_UNKNOWN);
+	case NEXT_PASSWORD:
+		vouch_password(l);
 		return;
-	}
-	enum store store = pam ? STORE_PAM : STORE_DB;
-	if (!l->locked)
-		cache_put(l->tag[store]);
-	succeed(l, store, pam ? verdict->user : l->user, "password");
-}
-
-static void
-ask(struct login *l, bool pam)
-{
-	struct question *q = &l->question;
-
-	l->stage = LOGIN_ASKING;
-	*q = (struct question){ .pam = pam, .hash = l->secret->hash, .user = l->user, .client = peer_hello(l)->client,
-		.password = pam ? l->secret->password : l->secret->prepared, .on_answer = on_answer };
-	if (question_ask(q) == -1)
-		deny(l, DENIED_TEMPORARY, "busy");
-}
-
-/* What a hasher is asked about: the user's hash, or for want of one the store's own, which costs the same. False if there is no store at all. */
-static bool
-choose_hash(struct login *l)
-{
-	struct store_meta meta;
-
-	if (l->found && l->secret->user.hash[0] != '\0') {
-		memcpy(l->secret->hash, l->secret->user.hash, sizeof l->secret->hash);
-		return true;
-	}
-	if (store_meta(&users, &meta) != 1)
-		return false;
-	memcpy(l->secret->hash, meta.hash, sizeof l->secret->hash);
-	sodium_memzero(&meta, sizeof meta);
-	return true;
-}
-
-static void
-try_store(struct login *l)
-{
-	while (l->store_at < conf->stores.count) {
-		if (conf->stores.item[l->store_at] == STORE_PAM) {
-			ask(l, true);
-			return;
-		}
-		if (choose_hash(l)) {
-			ask(l, false);
-			return;
-		}
-		l->store_at++;
-	}
-	fail(l);
-}
-
-/* Has one of the stores said yes to this very password a short while ago? */
-static bool
-is_remembered(struct login *l)
-{
-	for (uint32_t i = 0; i < conf->stores.count; i++) {
-		enum store store = conf->stores.item[i];
-		bool db = store == STORE_DB;
-		cache_tag(l->tag[store], store, db ? "" : conf->pam_service, l->user, db ? l->secret->user.digest : NULL,
-		    l->secret->password);
-		if ((!db || l->found) && !l->locked && cache_has(l->tag[store])) {
-			succeed(l, store, l->user, "remembered");
-			return true;
-		}
-	}
-	return false;
-}
-
-static void
-find_user(struct login *l)
-{
-	int found = conf_has(&conf->stores, STORE_DB) ? store_find(&users, l->user, &l->secret->user) : 0;
-
-	l->found = found == 1;
-	l->locked = l->found && l->secret->user.locked;
-	if (found == -1) {
-		log_text(LOG_ERR, "%s: cannot be read: %m", conf->db);
-		l->trouble = true;
-	}
-}
-
-static void
-verify(struct login *l)
-{
-	l->started = clock_ms();
-	timer_set(&l->timer, l->started + PATIENCE);
-	find_user(l);
-	password_prepare(l->secret->prepared, l->secret->password);
-	if (is_remembered(l))
+	case NEXT_PROVED:
+		proved(l);
 		return;
-	l->store_at = 0;
-	try_store(l);
+	case NEXT_WRONG:
+		deny(l, DENIED_CREDENTIALS, l->reason != NULL ? l->reason : l->locked ? "locked" : l->found ? "wrong-proof" :
+		    "unknown-user");
+	}
 }
 
 static void
@@ -306,18 +252,27 @@ on_due(struct timer *t)
 	struct login *l = owner_of(t, struct login, timer);
 
 	if (l->stage == LOGIN_WAITING)
-		verify(l);
-	else if (l->stage == LOGIN_DENYING)
-		answer_no(l);
-	else
+		proceed(l);
+	else if (l->stage == LOGIN_OPENING)
 		deny(l, DENIED_TEMPORARY, "timeout");
+	else
+		vouch_due(l);
 }
 
-/* Name and password are known. Names that no store may be asked about go on as a name that no store has. */
+/*
+ * From here on it is known who is meant. Every attempt passes once: the name is checked, the throttle has its say, and then goes on what
+ * the exchange came to. Names that no user can have tell nothing when they are refused at once.
+ */
 static void
-password_known(struct login *l)
+admit(struct login *l)
 {
-	sasl_end(l);
+	int64_t wait = 0;
+
+	l->admitted = true;
+	if (l->next == NEXT_WRONG && l->user[0] == '\0') {
+		deny(l, DENIED_CREDENTIALS, l->reason != NULL ? l->reason : "wrong-proof");
+		return;
+	}
 	if (l->authzid[0] != '\0' && strcmp(l->authzid, l->user) != 0) {
 		deny(l, DENIED_CREDENTIALS, "authzid");
 		return;
@@ -326,36 +281,47 @@ password_known(struct login *l)
 		deny(l, DENIED_CREDENTIALS, "malformed-user");
 		return;
 	}
-	int64_t wait = conf->throttle ? throttle_charge(peer_hello(l)->client, l->user) : 0;
-	l->charged = conf->throttle != 0;
+	if (conf->throttle)
+		wait = throttle_charge(peer_hello(l)->client, l->user);
 	if (wait == -1) {
-		l->charged = false;
 		deny(l, DENIED_TEMPORARY, "throttled");
 		return;
 	}
+	l->charged = conf->throttle != 0;
 	l->stage = LOGIN_WAITING;
-	if (wait > 0)
-		timer_set(&l->timer, clock_ms() + wait);
+	if (wait == 0)
+		proceed(l);
+	else if (timer_set(&l->timer, clock_ms() + wait) == -1)
+		deny(l, DENIED_TEMPORARY, "memory");
+}
+
+static void
+come_to(struct login *l, enum login_next next)
+{
+	l->next = next;
+	/* LOGIN asks for the name first; until it is given there is nobody to throttle */
+	if (l->admitted || (next == NEXT_CHALLENGE && l->user[0] == '\0'))
+		proceed(l);
 	else
-		verify(l);
+		admit(l);
 }
 
 static void
 step(struct login *l, const uint8_t *data, size_t length)
 {
-	uint8_t out[CHALLENGE_SIZE];
-	uint32_t out_length;
-
-	switch (sasl_step(l, data, length, out, &out_length)) {
+	switch (sasl_step(l, data, length)) {
 	case SASL_CHALLENGE:
-		l->stage = LOGIN_EXCHANGE;
-		peer_challenge(l, out, out_length);
+		come_to(l, NEXT_CHALLENGE);
 		return;
 	case SASL_PASSWORD:
-		password_known(l);
+		sasl_end(l);
+		come_to(l, NEXT_PASSWORD);
+		return;
+	case SASL_PROVED:
+		come_to(l, NEXT_PROVED);
 		return;
 	case SASL_WRONG:
-		deny(l, DENIED_CREDENTIALS, "wrong-proof");
+		come_to(l, NEXT_WRONG);
 		return;
 	case SASL_TROUBLE:
 		deny(l, DENIED_TEMPORARY, "memory");
@@ -365,14 +331,29 @@ step(struct login *l, const uint8_t *data, size_t length)
 	}
 }
 
+/* What the configuration offers on this connection, and of it what can succeed: pop3d shows it, this enforces it. */
 static bool
 is_offered(const struct login *l)
 {
 	const struct body_hello *h = peer_hello(l);
 	bool loopback = h->client[0] == '\0' || address_is_loopback(h->client);
+	bool tls = h->tls_version[0] != '\0';
 
-	return sasl_knows(l->mechanism) &&
-	    (conf_mechanisms(conf, h->tls_version[0] != '\0', loopback) & (1u << l->mechanism)) != 0;
+	if ((conf_mechanisms(conf, tls, loopback) & (1u << l->mechanism)) == 0)
+		return false;
+	if (l->mechanism == MECHANISM_APOP)
+		return peer_timestamp(l)[0] != '\0';
+	if (l->mechanism == MECHANISM_SCRAM_SHA_256_PLUS && h->binding_length == 0)
+		return false;
+	return sasl_knows(l->mechanism);
+}
+
+/* GNU SASL's LOGIN asks for the name even if it was sent along. */
+static void
+skip_first_question(struct login *l, const struct body_auth *a)
+{
+	if (l->mechanism == MECHANISM_LOGIN && a->has_initial && a->length > 0)
+		sasl_step(l, (const uint8_t *)"", 0);
 }
 
 void
@@ -381,15 +362,28 @@ login_begin(struct login *l, const struct body_auth *a)
 	memset(l, 0, sizeof *l);
 	l->timer.on_due = on_due;
 	l->mechanism = a->mechanism;
+	l->store = STORE_COUNT;
 	if (!is_offered(l)) {
 		deny(l, DENIED_MECHANISM, "mechanism");
 		return;
 	}
 	l->secret = secret_take();
-	if (l->secret == NULL || sasl_begin(l) == -1) {
+	if (l->secret == NULL) {
 		deny(l, DENIED_TEMPORARY, "busy");
 		return;
 	}
+	if (l->mechanism == MECHANISM_APOP) {
+		if (apop_check(l, a->data, a->length) == -1)
+			deny(l, DENIED_PROTOCOL, "malformed");
+		else
+			come_to(l, l->next);
+		return;
+	}
+	if (sasl_begin(l) == -1) {
+		deny(l, DENIED_TEMPORARY, "memory");
+		return;
+	}
+	skip_first_question(l, a);
 	step(l, a->data, a->has_initial ? a->length : 0);
 }
 
@@ -398,6 +392,10 @@ login_respond(struct login *l, const struct body_respond *r)
 {
 	if (r->cancelled)
 		deny(l, DENIED_PROTOCOL, "cancelled");
-	else
+	else if (l->stage != LOGIN_CLOSING)
 		step(l, r->data, r->length);
+	else if (r->length > 0)
+		deny(l, DENIED_PROTOCOL, "malformed");
+	else
+		login_vouched(l, STORE_DB, l->user, "proof");
 }

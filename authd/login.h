@@ -23,17 +23,22 @@ enum login_stage {
 	LOGIN_NONE,		/* no attempt is under way */
 	LOGIN_EXCHANGE,		/* the client is to answer a challenge */
 	LOGIN_CLOSING,		/* the mechanism has succeeded, and the client is to acknowledge its last word */
-	LOGIN_WAITING,		/* by the throttle, before anything is looked at */
+	LOGIN_WAITING,		/* by the throttle, before anything comes of it */
 	LOGIN_ASKING,		/* a hasher or PAM */
-	LOGIN_DENYING,		/* the answer is no, and waits until it is due */
+	LOGIN_HOLDING,		/* PAM's no, until it may be acted on */
 	LOGIN_OPENING		/* spoold is to open the maildrop */
 };
+
+/* What the exchange came to, and is to be acted on once the throttle lets it. */
+enum login_next { NEXT_CHALLENGE, NEXT_PASSWORD, NEXT_PROVED, NEXT_WRONG };
 
 /* What must not outlive the attempt: in guarded memory, wiped when the attempt ends. */
 struct secret {
 	char password[PASSWORD_SIZE];
 	char prepared[PASSWORD_SIZE];	/* the same after SASLprep, which is what users.db has a hash of */
 	char hash[STORE_HASH_SIZE];	/* what a hasher is asked about */
+	uint8_t challenge[CHALLENGE_SIZE];	/* the mechanism's next word */
+	uint32_t challenge_length;
 	struct store_user user;
 	struct secret *next;		/* of those not in use */
 };
@@ -43,17 +48,21 @@ struct login {
 	uint32_t mechanism;
 	struct Gsasl_session *sasl;
 	uint32_t steps;
+	enum login_next next;
+	bool admitted;			/* past the throttle */
 	struct secret *secret;
 	struct timer timer;
 	struct question question;
-	int64_t started;		/* when the stores began to be asked */
+	int64_t asked;			/* when the question was put */
 	uint32_t store_at;		/* which of the configured stores is being tried */
 	bool found, locked;		/* in users.db */
+	bool unhashed;			/* there, but without a password */
 	bool trouble;			/* a store could not be asked */
 	bool charged;			/* the throttle counts it as a failure until it is refunded */
 	bool no_delete;
 	uint32_t store;			/* which vouched for the user */
 	const char *reason;		/* for the log */
+	char app[STORE_APP_NAME];	/* which app password it was */
 	char user[USER_SIZE];		/* as the client gave it, after SASLprep */
 	char granted[USER_SIZE];	/* as the store has it */
 	char authzid[USER_SIZE];
@@ -67,6 +76,11 @@ void login_begin(struct login *l, const struct body_auth *a);
 void login_respond(struct login *l, const struct body_respond *r);
 /* The peer is gone, or has lost the right to an answer: nothing more is said or kept. */
 void login_abandon(struct login *l);
+
+/* What vouch.c finds: a store vouches for the user, whom it knows as `granted`; none does; it could not be found out. */
+void login_vouched(struct login *l, enum store store, const char *granted, const char *reason);
+void login_refused(struct login *l);
+void login_trouble(struct login *l, const char *reason);
 
 /* spoold's answer: the session's descriptor, which becomes the callee's, or -1 and why not. */
 void login_opened(struct login *l, int fd, enum denial denial, const char *reason);

@@ -18,6 +18,7 @@
 
 #include "hash.h"
 #include "log.h"
+#include "memory.h"
 #include "messages.h"
 #include "pam.h"
 #include "privilege.h"
@@ -360,6 +361,25 @@ people_find(void)
 	people.pop3d = pw->pw_uid;
 }
 
+/* Where the verifier keeps what it remembers; it alone may read it. */
+static void
+state_start(void)
+{
+	char path[CONF_STRING + 16];
+	struct stat st;
+
+	directory_make(conf.state_dir, 0755);
+	if (memory_directory(&conf, path, sizeof path) == -1)
+		fatal("state-dir: %m");
+	if (mkdir(path, 0700) == -1 && errno != EEXIST)
+		fatal("%s: cannot be made: %m", path);
+	/* root follows no link here: the directory above is nobody else's to write */
+	if (lstat(path, &st) == -1 || !S_ISDIR(st.st_mode))
+		fatal("%s: is not a directory", path);
+	if (st.st_uid != people.uid && lchown(path, people.uid, people.gid) == -1)
+		fatal("%s: cannot be given to uid %u: %m", path, (unsigned)people.uid);
+}
+
 static void
 listen_start(void)
 {
@@ -415,6 +435,7 @@ main(int argc, char **argv)
 	harden();
 	sandbox_check(&conf);
 	people_find();
+	state_start();
 	listen_start();
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);

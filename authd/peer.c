@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "system.h"
 
 #define AUTHS_MOST	20
+#define ROW_AUTH	2	/* its place in the table */
 #define RESPONDS_MOST	80
 
 static const struct conf *conf;
@@ -31,6 +33,14 @@ peer_end(struct peer *p)
 		p->next->before = p->before;
 	count--;
 	free(p);
+}
+
+/* A peer that does not take its answer is not waited for. */
+static void
+peer_send(struct peer *p, const struct message *m)
+{
+	if (message_send(p->source.fd, m) == -1)
+		peer_end(p);
 }
 
 /* It did what pop3d never does: a line in the log, and the end of it. */
@@ -72,6 +82,24 @@ on_hello(struct peer *p, const struct message *m)
 	p->phase = PEER_IDLE;
 }
 
+/* What APOP signs. The name of the host is not looked up: it need only be unlike any other greeting's (RFC 1939 section 7). */
+static void
+on_greet(struct peer *p, const struct message *m)
+{
+	static struct message reply;
+	uint8_t random[16];
+	char hex[33];
+
+	(void)m;
+	randombytes_buf(random, sizeof random);
+	sodium_bin2hex(hex, sizeof hex, random, sizeof random);
+	message_start(&reply, MESSAGE_BANNER);
+	if (conf_has(&conf->mechanisms, MECHANISM_APOP))
+		snprintf(p->timestamp, sizeof p->timestamp, "<%s@postern>", hex);
+	string_copy(reply.body.banner.timestamp, sizeof reply.body.banner.timestamp, p->timestamp);
+	peer_send(p, &reply);
+}
+
 static void
 on_auth(struct peer *p, const struct message *m)
 {
@@ -93,7 +121,9 @@ static const struct row {
 	uint32_t budget;
 	void (*on_message)(struct peer *p, const struct message *m);
 } table[PEER_ROWS] = {
+	{ MESSAGE_GREET,	1u << PEER_NEW,		1,		on_greet },
 	{ MESSAGE_HELLO,	1u << PEER_NEW,		1,		on_hello },
+	[ROW_AUTH] =
 	{ MESSAGE_AUTH,		1u << PEER_IDLE,	AUTHS_MOST,	on_auth },
 	{ MESSAGE_RESPOND,	1u << PEER_EXCHANGE,	RESPONDS_MOST,	on_respond },
 };
@@ -187,18 +217,16 @@ peer_of(const struct login *l)
 	return (struct peer *)(uintptr_t)((const char *)l - offsetof(struct peer, login));
 }
 
+const char *
+peer_timestamp(const struct login *l)
+{
+	return peer_of(l)->timestamp;
+}
+
 const struct body_hello *
 peer_hello(const struct login *l)
 {
 	return &peer_of(l)->hello;
-}
-
-/* A peer that does not take its answer is not waited for. */
-static void
-peer_send(struct peer *p, const struct message *m)
-{
-	if (message_send(p->source.fd, m) == -1)
-		peer_end(p);
 }
 
 void
@@ -241,7 +269,7 @@ peer_denied(struct login *l, enum denial denial, uint32_t seconds)
 	message_start(&m, MESSAGE_DENIED);
 	m.body.denied.denial = denial;
 	m.body.denied.seconds = seconds;
-	m.body.denied.last = p->failures >= PEER_FAILURES || p->said[1] == AUTHS_MOST;
+	m.body.denied.last = p->failures >= PEER_FAILURES || p->said[ROW_AUTH] == AUTHS_MOST;
 	p->phase = m.body.denied.last ? PEER_DONE : PEER_IDLE;
 	peer_send(p, &m);
 }

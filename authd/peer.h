@@ -16,7 +16,7 @@ enum peer_phase {
 	PEER_DONE		/* nothing any more */
 };
 
-#define PEER_ROWS	3	/* of the table */
+#define PEER_ROWS	4	/* of the table */
 
 struct peer {
 	struct peer *next, *before;
@@ -26,6 +26,7 @@ struct peer {
 	uint32_t said[PEER_ROWS];	/* how often, a row of the table each */
 	uint32_t failures;
 	struct body_hello hello;
+	char timestamp[128];	/* what APOP is asked about; empty: pop3d showed none */
 	struct login login;
 };
 
@@ -38,6 +39,9 @@ size_t peers_count(void);
 void peer_challenge(struct login *l, const uint8_t *data, uint32_t length);
 void peer_granted(struct login *l, int fd, const char *user, bool no_delete);
 void peer_denied(struct login *l, enum denial denial, uint32_t seconds);
+
+/* The timestamp of the greeting; empty if there was none. */
+const char *peer_timestamp(const struct login *l);
 
 /* The facts of the connection. */
 const struct body_hello *peer_hello(const struct login *l);

@@ -2,40 +2,137 @@
 
 #include <gsasl.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "log.h"
+#include "peer.h"
 #include "system.h"
+#include "vouch.h"
 
 /* More than any mechanism needs. */
 #define STEPS_MOST	6
 
-/* GNU SASL's name of the exchange. USER and PASS are PLAIN's by the time they get here. */
-static const char *const exchanges[MECHANISM_COUNT] = {
-	[MECHANISM_PLAIN] = "PLAIN",
-	[MECHANISM_LOGIN] = "LOGIN",
-	[MECHANISM_USER] = "PLAIN",
+/* GNU SASL's name of the exchange, and whether it proves who the client is or yields a password. USER and PASS are PLAIN's by the time they get here. */
+static const struct exchange {
+	const char *name;
+	bool proves;
+} exchanges[MECHANISM_COUNT] = {
+	[MECHANISM_SCRAM_SHA_256_PLUS] = { "SCRAM-SHA-256-PLUS", true },
+	[MECHANISM_SCRAM_SHA_256] = { "SCRAM-SHA-256", true },
+	[MECHANISM_CRAM_MD5] = { "CRAM-MD5", true },
+	[MECHANISM_PLAIN] = { "PLAIN", false },
+	[MECHANISM_LOGIN] = { "LOGIN", false },
+	[MECHANISM_USER] = { "PLAIN", false },
 };
 
 static Gsasl *library;
+static const struct conf *conf;
+
+/* SASLprep; what cannot be prepared stays as it is, and will be nobody's name. */
+static bool
+take_name(char *to, const char *from)
+{
+	char *prepared = NULL;
+	bool fits;
+
+	if (from == NULL)
+		return false;
+	if (gsasl_saslprep(from, 0, &prepared, NULL) == GSASL_OK)
+		fits = string_copy(to, USER_SIZE, prepared);
+	else
+		fits = string_copy(to, USER_SIZE, from);
+	gsasl_free(prepared);
+	return fits;
+}
 
 static bool
-take(char *to, size_t size, const char *from)
+take_names(Gsasl_session *session, struct login *l)
 {
-	return from != NULL && string_copy(to, size, from);
+	const char *authzid = gsasl_property_fast(session, GSASL_AUTHZID);
+
+	return take_name(l->user, gsasl_property_fast(session, GSASL_AUTHID)) &&
+	    (authzid == NULL || take_name(l->authzid, authzid));
 }
 
 /* PLAIN and LOGIN ask us to validate: it is noted here and done later, since hashers and PAM take their time. */
 static int
 note_password(Gsasl_session *session, struct login *l)
 {
-	const char *authzid = gsasl_property_fast(session, GSASL_AUTHZID);
+	const char *password = gsasl_property_fast(session, GSASL_PASSWORD);
 
-	if (!take(l->user, sizeof l->user, gsasl_property_fast(session, GSASL_AUTHID)) ||
-	    !take(l->secret->password, sizeof l->secret->password, gsasl_property_fast(session, GSASL_PASSWORD)) ||
-	    (authzid != NULL && !take(l->authzid, sizeof l->authzid, authzid)))
+	if (!take_names(session, l) || password == NULL ||
+	    !string_copy(l->secret->password, sizeof l->secret->password, password))
 		return GSASL_AUTHENTICATION_ERROR;
 	return GSASL_OK;
+}
+
+static int
+set_base64(Gsasl_session *session, Gsasl_property property, const uint8_t *data, size_t length)
+{
+	char text[128];
+
+	if (sodium_base64_ENCODED_LEN(length, sodium_base64_VARIANT_ORIGINAL) > sizeof text)
+		return GSASL_MALLOC_ERROR;
+	sodium_bin2base64(text, sizeof text, data, length, sodium_base64_VARIANT_ORIGINAL);
+	int rc = gsasl_property_set(session, property, text);
+	sodium_memzero(text, sizeof text);
+	return rc;
+}
+
+/* SCRAM wants to know all there is of a user, once it has read who it is. */
+static int
+set_scram(Gsasl_session *session, struct login *l)
+{
+	struct store_scram *s = &l->secret->user.scram, known;
+	char number[16];
+
+	if (!take_names(session, l))
+		return GSASL_AUTHENTICATION_ERROR;
+	vouch_scram(l, &known);
+	*s = known;
+	snprintf(number, sizeof number, "%u", (unsigned)s->iterations);
+	int rc = gsasl_property_set(session, GSASL_SCRAM_ITER, number);
+	if (rc == GSASL_OK)
+		rc = set_base64(session, GSASL_SCRAM_SALT, s->salt, s->salt_length);
+	if (rc == GSASL_OK)
+		rc = set_base64(session, GSASL_SCRAM_STOREDKEY, s->stored_key, sizeof s->stored_key);
+	if (rc == GSASL_OK)
+		rc = set_base64(session, GSASL_SCRAM_SERVERKEY, s->server_key, sizeof s->server_key);
+	sodium_memzero(&known, sizeof known);
+	return rc;
+}
+
+/* CRAM-MD5's "password" is the secret that was made for it. */
+static int
+set_secret(Gsasl_session *session, struct login *l)
+{
+	char secret[TOKEN_TEXT];
+
+	if (l->mechanism != MECHANISM_CRAM_MD5)
+		return GSASL_NO_CALLBACK;
+	if (!take_names(session, l))
+		return GSASL_AUTHENTICATION_ERROR;
+	vouch_secret(l, secret);
+	int rc = gsasl_property_set(session, GSASL_PASSWORD, secret);
+	sodium_memzero(secret, sizeof secret);
+	return rc;
+}
+
+/*
+ * The TLS facts, where -PLUS is offered on this connection: then a client that says the server has no -PLUS has been lied to on the way, and
+ * GNU SASL refuses it.
+ */
+static int
+set_binding(Gsasl_session *session, const struct login *l, Gsasl_property property)
+{
+	const struct body_hello *h = peer_hello(l);
+	const char *type = property == GSASL_CB_TLS_EXPORTER ? "tls-exporter" : "tls-unique";
+
+	if (!conf_has(&conf->mechanisms, MECHANISM_SCRAM_SHA_256_PLUS) || strcmp(h->binding_type, type) != 0 ||
+	    h->binding_length == 0)
+		return GSASL_NO_CALLBACK;
+	return set_base64(session, property, h->binding, h->binding_length);
 }
 
 static int
@@ -44,25 +141,42 @@ on_property(Gsasl *ctx, Gsasl_session *session, Gsasl_property property)
 	struct login *l = session != NULL ? gsasl_session_hook_get(session) : NULL;
 
 	(void)ctx;
-	if (l != NULL && property == GSASL_VALIDATE_SIMPLE)
+	if (l == NULL)
+		return GSASL_NO_CALLBACK;
+	switch (property) {
+	case GSASL_VALIDATE_SIMPLE:
 		return note_password(session, l);
-	return GSASL_NO_CALLBACK;
+	case GSASL_SCRAM_ITER:
+	case GSASL_SCRAM_SALT:
+	case GSASL_SCRAM_STOREDKEY:
+	case GSASL_SCRAM_SERVERKEY:
+		/* one look-up sets them all, and the library asks for none that is set */
+		return set_scram(session, l);
+	case GSASL_PASSWORD:
+		return set_secret(session, l);
+	case GSASL_CB_TLS_EXPORTER:
+	case GSASL_CB_TLS_UNIQUE:
+		return set_binding(session, l, property);
+	default:
+		return GSASL_NO_CALLBACK;
+	}
 }
 
 void
-sasl_start(void)
+sasl_start(const struct conf *c)
 {
 	int rc = gsasl_init(&library);
 
 	if (rc != GSASL_OK)
 		fatal("GNU SASL: %s", gsasl_strerror(rc));
 	gsasl_callback_set(library, on_property);
+	conf = c;
 }
 
 bool
 sasl_knows(uint32_t mechanism)
 {
-	return mechanism < MECHANISM_COUNT && exchanges[mechanism] != NULL;
+	return mechanism < MECHANISM_COUNT && exchanges[mechanism].name != NULL;
 }
 
 int
@@ -70,7 +184,7 @@ sasl_begin(struct login *l)
 {
 	Gsasl_session *session = NULL;
 
-	if (gsasl_server_start(library, exchanges[l->mechanism], &session) != GSASL_OK)
+	if (gsasl_server_start(library, exchanges[l->mechanism].name, &session) != GSASL_OK)
 		return -1;
 	gsasl_session_hook_set(session, l);
 	l->sasl = session;
@@ -79,13 +193,18 @@ sasl_begin(struct login *l)
 }
 
 static enum sasl_result
-result_of(int rc, const struct login *l)
+result_of(int rc, struct login *l)
 {
 	switch (rc) {
 	case GSASL_NEEDS_MORE:
 		return SASL_CHALLENGE;
 	case GSASL_OK:
-		return l->secret->password[0] != '\0' ? SASL_PASSWORD : SASL_WRONG;
+		if (exchanges[l->mechanism].proves)
+			return SASL_PROVED;
+		if (l->secret->password[0] != '\0')
+			return SASL_PASSWORD;
+		l->reason = "no-password";
+		return SASL_WRONG;
 	case GSASL_AUTHENTICATION_ERROR:
 		return SASL_WRONG;
 	case GSASL_MALLOC_ERROR:
@@ -97,21 +216,22 @@ result_of(int rc, const struct login *l)
 }
 
 enum sasl_result
-sasl_step(struct login *l, const uint8_t *data, size_t length, uint8_t *out, uint32_t *out_length)
+sasl_step(struct login *l, const uint8_t *data, size_t length)
 {
 	char *made = NULL;
 	size_t made_length = 0;
 
-	*out_length = 0;
+	l->secret->challenge_length = 0;
 	if (++l->steps > STEPS_MOST)
 		return SASL_MALFORMED;
 	int rc = gsasl_step(l->sasl, (const char *)data, length, &made, &made_length);
 	enum sasl_result result = result_of(rc, l);
-	if (made != NULL && made_length <= CHALLENGE_SIZE) {
-		memcpy(out, made, made_length);
-		*out_length = (uint32_t)made_length;
-	} else if (made_length > CHALLENGE_SIZE)
+	if (made_length > sizeof l->secret->challenge)
 		result = SASL_MALFORMED;
+	else if (made_length > 0) {
+		memcpy(l->secret->challenge, made, made_length);
+		l->secret->challenge_length = (uint32_t)made_length;
+	}
 	gsasl_free(made);
 	return result;
 }

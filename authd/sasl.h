@@ -8,16 +8,16 @@
 #include "login.h"
 
 enum sasl_result {
-	SASL_CHALLENGE,		/* *out is to be sent, and the client's answer given to sasl_step */
+	SASL_CHALLENGE,		/* l->secret->challenge is to be sent, and the client's answer given to sasl_step */
 	SASL_PASSWORD,		/* l->user, l->authzid and l->secret->password are set: verify them */
-	SASL_PROVED,		/* the client has proved to be l->user; *out, if it is not empty, is the mechanism's last word */
+	SASL_PROVED,		/* the client has proved to be l->user; the challenge, if there is one, is the mechanism's last word */
 	SASL_WRONG,		/* it has not: for the client the same as a wrong password */
 	SASL_MALFORMED,		/* what it sent is not this mechanism's */
 	SASL_TROUBLE		/* memory */
 };
 
 /* Fatal if the library cannot be had. */
-void sasl_start(void);
+void sasl_start(const struct conf *c);
 
 /* Is there an exchange of ours for this mechanism? */
 bool sasl_knows(uint32_t mechanism);
@@ -25,8 +25,8 @@ bool sasl_knows(uint32_t mechanism);
 /* Begins the exchange of l->mechanism. 0, or -1. */
 int sasl_begin(struct login *l);
 
-/* Gives the client's data; `out` is of CHALLENGE_SIZE. */
-enum sasl_result sasl_step(struct login *l, const uint8_t *data, size_t length, uint8_t *out, uint32_t *out_length);
+/* Gives the client's data. */
+enum sasl_result sasl_step(struct login *l, const uint8_t *data, size_t length);
 
 /* Ends the exchange; nothing if there is none. */
 void sasl_end(struct login *l);

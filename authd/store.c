@@ -331,14 +331,14 @@ db_errno(int error)
 
 /* Berkeley DB is given no environment: no region files, no locks, and its complaints go nowhere; ours go to the log. */
 int
-db_open(DB **db, const char *path, uint32_t flags)
+db_open(DB **db, const char *path, uint32_t flags, uint32_t cache)
 {
 	int error = db_create(db, NULL, 0);
 
 	if (error != 0)
 		return db_errno(error);
 	(*db)->set_errfile(*db, NULL);
-	(*db)->set_cachesize(*db, 0, 4 * 1024 * 1024, 1);
+	(*db)->set_cachesize(*db, 0, cache, 1);
 	error = (*db)->open(*db, NULL, path, NULL, DB_HASH, flags, 0600);
 	if (error == 0)
 		return 0;
@@ -415,7 +415,7 @@ ensure_open(struct store_file *s)
 	if (is_current(s, &st))
 		return 1;
 	store_end(s);
-	if (db_open(&db, s->path, DB_RDONLY) == -1)
+	if (db_open(&db, s->path, DB_RDONLY, EDIT_CACHE) == -1)
 		return errno == ENOENT ? 0 : -1;
 	s->db = db;
 	s->device = st.st_dev;
@@ -471,7 +471,7 @@ store_each(const char *path, int (*each)(const char *name, const struct store_us
 	DB *db;
 	DBC *cursor;
 
-	if (db_open(&db, path, DB_RDONLY) == -1)
+	if (db_open(&db, path, DB_RDONLY, EDIT_CACHE) == -1)
 		return errno == ENOENT ? 0 : -1;
 	int error = db->cursor(db, NULL, &cursor, 0);
 	int result = error != 0 ? db_errno(error) : each_record(cursor, each, arg);

@@ -100,8 +100,12 @@ struct store_edit {
 	gid_t group;		/* who may read users.db; -1: as the process */
 };
 
+/* How much memory for pages: few are touched by one change, all of them by an import. */
+#define EDIT_CACHE	(4u * 1024 * 1024)
+#define EDIT_CACHE_IMPORT	(256u * 1024 * 1024)
+
 /* `group` may read users.db and the key. 0, or -1 with errno and nothing left behind. */
-int edit_begin(struct store_edit *e, const char *path, gid_t group);
+int edit_begin(struct store_edit *e, const char *path, gid_t group, uint32_t cache);
 /* As store_find, in what is being changed. */
 int edit_find(struct store_edit *e, const char *name, struct store_user *u);
 int edit_find_account(struct store_edit *e, const char *name, struct account *a);

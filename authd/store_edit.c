@@ -80,18 +80,18 @@ copy_file(const char *path, const char *copy)
 }
 
 static int
-open_copy(const char *path, const char *copy, void **db)
+open_copy(const char *path, const char *copy, uint32_t cache, void **db)
 {
 	DB *opened;
 
-	if (copy_file(path, copy) == -1 || db_open(&opened, copy, DB_CREATE) == -1)
+	if (copy_file(path, copy) == -1 || db_open(&opened, copy, DB_CREATE, cache) == -1)
 		return -1;
 	*db = opened;
 	return 0;
 }
 
 int
-edit_begin(struct store_edit *e, const char *path, gid_t group)
+edit_begin(struct store_edit *e, const char *path, gid_t group, uint32_t cache)
 {
 	memset(e, 0, sizeof *e);
 	e->lock = -1;
@@ -102,8 +102,8 @@ edit_begin(struct store_edit *e, const char *path, gid_t group)
 		return -1;
 	snprintf(e->accounts_new, sizeof e->accounts_new, "%s.new", e->accounts);
 	e->lock = lock_take(path);
-	if (e->lock != -1 && open_copy(e->users, e->users_new, &e->users_db) == 0 &&
-	    open_copy(e->accounts, e->accounts_new, &e->accounts_db) == 0)
+	if (e->lock != -1 && open_copy(e->users, e->users_new, cache, &e->users_db) == 0 &&
+	    open_copy(e->accounts, e->accounts_new, cache / 4, &e->accounts_db) == 0)
 		return 0;
 	int saved = errno;
 	edit_abandon(e);

@@ -10,24 +10,32 @@
 #include "log.h"
 #include "login.h"
 #include "loop.h"
+#include "memory.h"
 #include "peer.h"
 #include "sandbox.h"
 #include "sasl.h"
 #include "system.h"
 #include "throttle.h"
+#include "vouch.h"
 
 /* After a reload another verifier takes what is new; this one serves what it has for so long at most. */
 #define DRAIN_MS	180000
 
+/* How often what is remembered of users goes to the disk. */
+#define SYNC_MS		10000
+
 static struct source listener, control;
+static struct timer sync_timer;
 static uid_t pop3d_uid;
-static volatile sig_atomic_t hangup;
+static volatile sig_atomic_t hangup, terminated;
 
 static void
-on_hangup(int signal)
+on_signal(int signal)
 {
-	(void)signal;
-	hangup = 1;
+	if (signal == SIGHUP)
+		hangup = 1;
+	else
+		terminated = 1;
 }
 
 static void
@@ -62,8 +70,10 @@ on_control(struct source *s)
 
 	if (got == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (got != 1)
+	if (got != 1) {
+		memory_end();
 		_exit(0);
+	}
 	workers_attach(m.body.attach.side, m.fds[0]);
 	m.fds[0] = -1;
 }
@@ -83,42 +93,62 @@ confine(const struct conf *c)
 	string_copy(directory, sizeof directory, c->db);
 	char *slash = strrchr(directory, '/');
 	slash[slash == directory ? 1 : 0] = '\0';
+	char own[CONF_STRING + 16];
+	if (memory_directory(c, own, sizeof own) == -1)
+		fatal("state-dir: %m");
 	const struct sandbox_path paths[] = {
 		{ directory, SANDBOX_READ },
 		{ c->run_dir, SANDBOX_READ },
+		{ own, SANDBOX_READ | SANDBOX_WRITE },
 	};
 	sandbox_enter(CELL_VERIFIER, c, paths, sizeof paths / sizeof paths[0]);
 }
 
 static void
+on_sync(struct timer *t)
+{
+	memory_sync();
+	timer_set(t, clock_ms() + SYNC_MS);
+}
+
+/* The next verifier writes the memory from now on. */
+static void
 drain(void)
 {
 	loop_close(&listener);
-	for (int64_t until = clock_ms() + DRAIN_MS; peers_count() > 0 && clock_ms() < until;)
+	timer_clear(&sync_timer);
+	memory_end();
+	for (int64_t until = clock_ms() + DRAIN_MS; peers_count() > 0 && clock_ms() < until && !terminated;)
 		loop_turn();
-	_exit(0);
 }
 
 void
 verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
 {
-	struct sigaction action = { .sa_handler = on_hangup };	/* without SA_RESTART: it must wake the loop */
+	struct sigaction action = { .sa_handler = on_signal };	/* without SA_RESTART: it must wake the loop */
 
 	listener = (struct source){ listen_fd, on_listener };
 	control = (struct source){ control_fd, on_control };
 	pop3d_uid = pop3d;
 	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 	throttle_start();
 	cache_start(c->cache_ttl);
-	sasl_start();
+	sasl_start(c);
+	memory_start(c);
+	vouch_start(c);
 	login_start(c, rooms(c));
 	peers_start(c);
 	grant_start(c);
 	if (loop_start() == -1 || loop_watch(&listener) == -1 || loop_watch(&control) == -1)
 		fatal("the event loop could not be started: %m");
+	sync_timer.on_due = on_sync;
+	timer_set(&sync_timer, clock_ms() + SYNC_MS);
 	confine(c);
-	while (!hangup)
+	while (!hangup && !terminated)
 		loop_turn();
-	drain();
+	if (hangup && !terminated)
+		drain();
+	memory_end();
 	_exit(0);
 }

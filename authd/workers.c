@@ -81,7 +81,10 @@ static void
 answered(struct question *q, enum answer answer, const struct body_verdict *verdict)
 {
 	q->state = QUESTION_NONE;
-	q->on_answer(q, answer, verdict);
+	if (q->on_made != NULL)
+		q->on_made(q, "");
+	else
+		q->on_answer(q, answer, verdict);
 }
 
 static int
@@ -90,10 +93,17 @@ send_hash(struct hasher *h, const struct question *q)
 	static struct message m;
 	int result = -1;
 
-	message_start(&m, MESSAGE_HASH);
-	m.body.hash.ticket = q->ticket;
-	memcpy(m.body.hash.hash, q->hash, strnlen(q->hash, sizeof m.body.hash.hash - 1));
-	memcpy(m.body.hash.password, q->password, strnlen(q->password, sizeof m.body.hash.password - 1));
+	if (q->on_made != NULL) {
+		message_start(&m, MESSAGE_MAKE);
+		m.body.make.ticket = q->ticket;
+		memcpy(m.body.make.like, q->hash, strnlen(q->hash, sizeof m.body.make.like - 1));
+		memcpy(m.body.make.password, q->password, strnlen(q->password, sizeof m.body.make.password - 1));
+	} else {
+		message_start(&m, MESSAGE_HASH);
+		m.body.hash.ticket = q->ticket;
+		memcpy(m.body.hash.hash, q->hash, strnlen(q->hash, sizeof m.body.hash.hash - 1));
+		memcpy(m.body.hash.password, q->password, strnlen(q->password, sizeof m.body.hash.password - 1));
+	}
 	result = message_send(h->source.fd, &m);
 	message_clear(&m);
 	return result;
@@ -202,6 +212,26 @@ hasher_gone(struct hasher *h)
 		answered(q, ANSWER_UNKNOWN, NULL);
 }
 
+/* Is this what the hasher was asked? */
+static bool
+is_answer(const struct hasher *h, const struct message *m)
+{
+	bool made = m->header.type == MESSAGE_MADE;
+	uint64_t ticket = made ? m->body.made.ticket : m->body.hashed.ticket;
+
+	return h->busy && (h->asked == NULL || (h->asked->ticket == ticket && made == (h->asked->on_made != NULL)));
+}
+
+static void
+deliver(struct question *q, const struct message *m)
+{
+	if (m->header.type == MESSAGE_MADE) {
+		q->state = QUESTION_NONE;
+		q->on_made(q, m->body.made.hash);
+	} else
+		answered(q, m->body.hashed.error ? ANSWER_UNKNOWN : m->body.hashed.verdict ? ANSWER_YES : ANSWER_NO, NULL);
+}
+
 static void
 on_hasher(struct source *s)
 {
@@ -211,7 +241,7 @@ on_hasher(struct source *s)
 
 	if (got == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (got != 1 || !h->busy || (h->asked != NULL && h->asked->ticket != m.body.hashed.ticket)) {
+	if (got != 1 || !is_answer(h, &m)) {
 		hasher_gone(h);
 		return;
 	}
@@ -219,7 +249,8 @@ on_hasher(struct source *s)
 	h->asked = NULL;
 	h->busy = false;
 	if (q != NULL)
-		answered(q, m.body.hashed.error ? ANSWER_UNKNOWN : m.body.hashed.verdict ? ANSWER_YES : ANSWER_NO, NULL);
+		deliver(q, &m);
+	message_clear(&m);
 	serve_hashers();
 }
 

@@ -20,6 +20,8 @@ struct question {
 	const char *user, *client;	/* PAM */
 	/* `verdict` is PAM's, NULL from a hasher. */
 	void (*on_answer)(struct question *q, enum answer answer, const struct body_verdict *verdict);
+	/* if set, a hasher is asked not whether the password fits, but for a hash of it at the cost of this one; empty if it failed */
+	void (*on_made)(struct question *q, const char *hash);
 };
 
 /* How many may wait in each queue. */

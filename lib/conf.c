@@ -236,6 +236,13 @@ network_parse(struct conf_network *n, const char *word, size_t length)
 	return NULL;
 }
 
+bool
+conf_network_parse(struct conf_network *n, const char *text)
+{
+	memset(n, 0, sizeof *n);
+	return network_parse(n, text, strlen(text)) == NULL;
+}
+
 static const char *
 set_networks(struct conf *c, const struct key *k, const char *value)
 {

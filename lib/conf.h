@@ -102,6 +102,9 @@ bool conf_has(const struct conf_set *set, uint32_t item);
 /* Does the numeric address (as in HELLO) lie in one of the networks? */
 bool conf_in_networks(const struct conf_networks *n, const char *address);
 
+/* One address or network, as the configuration has them. False if it is neither. */
+bool conf_network_parse(struct conf_network *n, const char *text);
+
 /* run_dir/NAME into `path`; -1 with ENAMETOOLONG if it does not fit. */
 int conf_run_path(const struct conf *c, const char *name, char *path, size_t size);
 

@@ -1,0 +1,353 @@
+#include "vouch.h"
+
+#include <security/pam_appl.h>
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+
+#include "hash.h"
+#include "log.h"
+#include "memory.h"
+#include "password.h"
+#include "peer.h"
+#include "system.h"
+
+/* How long hashers and PAM have together; pop3d waits a little longer. */
+#define PATIENCE	45000
+
+/*
+ * How long PAM's modules take tells what they found, and nothing can be done about it in there: its refusal is passed on at the next
+ * whole second since it was asked.
+ */
+#define GRAIN		1000
+
+static const struct conf *conf;
+static struct store_file users;
+static uint8_t *key;		/* the store's; read once */
+static bool key_known;
+
+void
+vouch_start(const struct conf *c)
+{
+	conf = c;
+	store_start(&users, c->db);
+	key = sodium_malloc(STORE_KEY_SIZE);
+	if (key == NULL)
+		fatal("no locked memory for a key: raise the limit (LimitMEMLOCK=)");
+}
+
+/* authctl makes the key with the first app password, maybe long after authd was started. */
+static bool
+have_key(void)
+{
+	if (!key_known)
+		key_known = store_key(conf->db, (gid_t)-1, false, key) == 1;
+	return key_known;
+}
+
+static void
+find_user(struct login *l)
+{
+	int found = conf_has(&conf->stores, STORE_DB) ? store_find(&users, l->user, &l->secret->user) : 0;
+
+	l->found = found == 1;
+	l->locked = l->found && l->secret->user.locked;
+	if (found == -1) {
+		log_text(LOG_ERR, "%s: cannot be read: %m", conf->db);
+		l->trouble = true;
+	}
+}
+
+/* From the store's own key, so that it is the same for the same name for as long as the store lives. */
+static void
+invent(void *out, size_t size, const char *user)
+{
+	struct store_meta meta;
+
+	if (store_meta(&users, &meta) != 1)
+		memset(&meta, 0, sizeof meta);
+	crypto_generichash(out, size, (const uint8_t *)user, strlen(user), meta.salt_key, sizeof meta.salt_key);
+	sodium_memzero(&meta, sizeof meta);
+}
+
+void
+vouch_scram(struct login *l, struct store_scram *s)
+{
+	struct store_meta meta;
+
+	find_user(l);
+	if (l->found && !l->locked && l->secret->user.scram.iterations > 0) {
+		*s = l->secret->user.scram;
+		return;
+	}
+	memset(s, 0, sizeof *s);
+	s->iterations = store_meta(&users, &meta) == 1 ? meta.iterations : 4096;
+	sodium_memzero(&meta, sizeof meta);
+	s->salt_length = 16;
+	invent(s->salt, s->salt_length, l->user);
+	randombytes_buf(s->stored_key, sizeof s->stored_key);
+	randombytes_buf(s->server_key, sizeof s->server_key);
+}
+
+void
+vouch_secret(struct login *l, char text[static TOKEN_TEXT])
+{
+	find_user(l);
+	token_make(text);
+	if (l->found && !l->locked && have_key() && secret_open(&l->secret->user, key, l->user, text) == -1)
+		token_make(text);
+}
+
+static void try_store(struct login *l);
+
+static void
+try_next(struct login *l, bool trouble)
+{
+	l->trouble = l->trouble || trouble;
+	l->store_at++;
+	try_store(l);
+}
+
+/* A hasher has made the hash that takes an imported one's place; or could not, and the next login tries again. */
+static void
+on_made(struct question *q, const char *hash)
+{
+	struct login *l = owner_of(q, struct login, question);
+	struct memory m;
+
+	if (hash[0] != '\0') {
+		memory_find(l->user, l->secret->user.digest, &m);
+		string_copy(m.hash, sizeof m.hash, hash);
+		memory_put(l->user, &m);
+		sodium_memzero(&m, sizeof m);
+	}
+	login_vouched(l, STORE_DB, l->user, "password");
+}
+
+/* Asks for a hash of our own; false if that is not to be. */
+static bool
+upgrade(struct login *l)
+{
+	struct store_meta meta;
+	bool known = store_meta(&users, &meta) == 1;
+
+	if (!known || !hash_is_foreign(l->secret->hash))
+		return false;
+	string_copy(l->secret->hash, sizeof l->secret->hash, meta.hash);
+	l->question = (struct question){ .hash = l->secret->hash, .password = l->secret->prepared, .on_made = on_made };
+	return question_ask(&l->question) == 0;
+}
+
+/* A line for the log out of PAM's many words. */
+static const char *
+pam_reason(int code)
+{
+	switch (code) {
+	case PAM_USER_UNKNOWN:
+		return "unknown-user";
+	case PAM_ACCT_EXPIRED:
+	case PAM_NEW_AUTHTOK_REQD:
+	case PAM_AUTHTOK_EXPIRED:
+	case PAM_CRED_EXPIRED:
+		return "expired";
+	case PAM_PERM_DENIED:
+		return "denied";
+	default:
+		return "wrong-password";
+	}
+}
+
+static void
+on_pam(struct login *l, enum answer answer, const struct body_verdict *verdict)
+{
+	int64_t spent = clock_ms() - l->asked;
+
+	if (answer == ANSWER_YES) {
+		if (!l->locked)
+			cache_put(l->tag[STORE_PAM]);
+		login_vouched(l, STORE_PAM, verdict->user, "password");
+		return;
+	}
+	l->trouble = l->trouble || answer == ANSWER_UNKNOWN;
+	if (verdict != NULL && !l->found) {
+		l->reason = pam_reason(verdict->pam);
+		l->store = STORE_PAM;
+	}
+	l->stage = LOGIN_HOLDING;
+	timer_set(&l->timer, l->asked + (spent / GRAIN + 1) * GRAIN);
+}
+
+static void
+on_hash(struct login *l, enum answer answer)
+{
+	/* The hash of an unknown user is a real one of a password that nobody has; still, it must not let anyone in. */
+	if (answer != ANSWER_YES || !l->found || l->unhashed) {
+		try_next(l, answer == ANSWER_UNKNOWN);
+		return;
+	}
+	if (!l->locked)
+		cache_put(l->tag[STORE_DB]);
+	if (l->locked || !upgrade(l))
+		login_vouched(l, STORE_DB, l->user, "password");
+}
+
+static void
+on_answer(struct question *q, enum answer answer, const struct body_verdict *verdict)
+{
+	struct login *l = owner_of(q, struct login, question);
+
+	if (q->pam)
+		on_pam(l, answer, verdict);
+	else
+		on_hash(l, answer);
+}
+
+void
+vouch_due(struct login *l)
+{
+	if (l->stage != LOGIN_HOLDING) {
+		login_trouble(l, "timeout");
+		return;
+	}
+	timer_set(&l->timer, clock_ms() + PATIENCE);
+	try_next(l, false);
+}
+
+static void
+ask(struct login *l, bool pam)
+{
+	struct question *q = &l->question;
+
+	l->stage = LOGIN_ASKING;
+	l->asked = clock_ms();
+	*q = (struct question){ .pam = pam, .hash = l->secret->hash, .user = l->user, .client = peer_hello(l)->client,
+		.password = pam ? l->secret->password : l->secret->prepared, .on_answer = on_answer };
+	if (question_ask(q) == -1)
+		login_trouble(l, "busy");
+}
+
+/*
+ * What a hasher is asked about: the user's hash, or the one that took its place when he last logged in; for want of either the store's own, which costs the
+ * same. False if there is no store at all.
+ */
+static bool
+choose_hash(struct login *l)
+{
+	char *hash = l->secret->hash;
+	struct store_meta meta;
+	struct memory m;
+
+	hash[0] = '\0';
+	if (l->found && l->secret->user.hash[0] != '\0') {
+		string_copy(hash, STORE_HASH_SIZE, l->secret->user.hash);
+		if (hash_is_foreign(hash)) {
+			memory_find(l->user, l->secret->user.digest, &m);
+			if (m.hash[0] != '\0')
+				string_copy(hash, STORE_HASH_SIZE, m.hash);
+			sodium_memzero(&m, sizeof m);
+		}
+		return true;
+	}
+	if (store_meta(&users, &meta) != 1)
+		return false;
+	/* a user without a password is nobody's to log in as with one */
+	l->unhashed = l->found;
+	string_copy(hash, STORE_HASH_SIZE, meta.hash);
+	sodium_memzero(&meta, sizeof meta);
+	return true;
+}
+
+static void
+try_store(struct login *l)
+{
+	while (l->store_at < conf->stores.count) {
+		if (conf->stores.item[l->store_at] == STORE_PAM) {
+			ask(l, true);
+			return;
+		}
+		if (choose_hash(l)) {
+			ask(l, false);
+			return;
+		}
+		l->store_at++;
+	}
+	login_refused(l);
+}
+
+/* Has one of the stores said yes to this very password a short while ago? */
+static bool
+is_remembered(struct login *l)
+{
+	for (uint32_t i = 0; i < conf->stores.count; i++) {
+		enum store store = conf->stores.item[i];
+		bool db = store == STORE_DB;
+		cache_tag(l->tag[store], store, db ? "" : conf->pam_service, l->user, db ? l->secret->user.digest : NULL,
+		    l->secret->password);
+		if ((!db || l->found) && !l->locked && cache_has(l->tag[store])) {
+			login_vouched(l, store, l->user, "remembered");
+			return true;
+		}
+	}
+	return false;
+}
+
+/* An app password works until it expires, and only from its network; otherwise it is a wrong one. */
+static bool
+app_may(const struct store_app *a, const char *client)
+{
+	struct conf_networks from = { .count = 1 };
+
+	if (a->expires != 0 && a->expires <= (int64_t)time(NULL))
+		return false;
+	return a->from[0] == '\0' || (conf_network_parse(&from.network[0], a->from) && conf_in_networks(&from, client));
+}
+
+static void
+app_used(struct login *l, uint32_t i)
+{
+	struct memory m;
+
+	memory_find(l->user, l->secret->user.digest, &m);
+	m.used[i] = (int64_t)time(NULL);
+	memory_put(l->user, &m);
+	sodium_memzero(&m, sizeof m);
+}
+
+static bool
+is_app_password(struct login *l)
+{
+	const struct store_user *u = &l->secret->user;
+	char plain[TOKEN_PLAIN];
+	uint8_t hash[32];
+	uint32_t which = STORE_APPS;
+
+	if (!l->found || u->apps == 0 || !token_read(plain, l->secret->password) || !have_key())
+		return false;
+	token_hash(hash, key, l->user, plain);
+	for (uint32_t i = 0; i < u->apps; i++)
+		if (sodium_memcmp(u->app[i].hash, hash, sizeof hash) == 0)
+			which = i;
+	sodium_memzero(plain, sizeof plain);
+	sodium_memzero(hash, sizeof hash);
+	if (which == STORE_APPS || !app_may(&u->app[which], peer_hello(l)->client))
+		return false;
+	l->no_delete = u->app[which].no_delete;
+	string_copy(l->app, sizeof l->app, u->app[which].name);
+	if (!l->locked)
+		app_used(l, which);
+	login_vouched(l, STORE_DB, l->user, "app-password");
+	return true;
+}
+
+void
+vouch_password(struct login *l)
+{
+	l->stage = LOGIN_ASKING;
+	timer_set(&l->timer, clock_ms() + PATIENCE);
+	find_user(l);
+	password_prepare(l->secret->prepared, l->secret->password);
+	if (is_app_password(l) || is_remembered(l))
+		return;
+	l->store_at = 0;
+	try_store(l);
+}
