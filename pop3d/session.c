@@ -127,7 +127,11 @@ session_loop(struct session *s)
 	enum line_result result;
 	char *line;
 
-	while (s->end == NULL && next_line(s, false, &line, &result)) {
+	while (s->end == NULL) {
+		/* what was asked for ahead may be answered at any time, and is no reason to wake up */
+		s->stream.also = s->ahead == 0 ? s->worker : -1;
+		if (!next_line(s, false, &line, &result))
+			break;
 		if (s->worker != -1 && s->stream.also_ready) {
 			/* Nothing was asked of the worker: it is gone, or another login took the maildrop over. */
 			output_err(&s->output, "[SYS/TEMP] the maildrop was closed; nothing was deleted");
@@ -141,7 +145,6 @@ session_loop(struct session *s)
 			s->state = STATE_TRANSACTION;
 			s->stream.deadline = 0;
 			s->stream.idle_ms = (int)s->conf->idle_timeout * 1000;
-			s->stream.also = s->worker;
 			sandbox_enter(CELL_SESSION, s->conf, NULL, 0);
 		}
 		s->nonsense = event == EVENT_NONSENSE ? s->nonsense + 1 : 0;
