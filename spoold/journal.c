@@ -46,14 +46,17 @@
 #define JOURNAL_MAGIC	0x6c6e6a50u		/* "Pjnl" read in this machine's own order */
 #define JOURNAL_VERSION	1u
 #define BLOCK		4096			/* what a file system shares blocks by, and more than a disk tears */
-#define BUFFER		((size_t)1 << 20)
+#ifndef JOURNAL_BUFFER				/* the units make these small */
+#define JOURNAL_BUFFER	(1 << 20)
+#define JOURNAL_CLONE	(1 << 16)
+#endif
+#define BUFFER		((size_t)JOURNAL_BUFFER)
 #define WRITEBACK	((off_t)8 << 20)	/* so much is written before the disk is told to begin */
-#define CLONE_MIN	((off_t)1 << 16)	/* a piece so large is placed so that its blocks can be shared */
+#define CLONE_MIN	((off_t)JOURNAL_CLONE)	/* a piece so large is placed so that its blocks can be shared */
 #define TABLE_ROWS	1024
 #define MARK_EDGE	32
 #define MARK_SURE	16			/* so many octets are not met by chance */
-#define FRONT_HEAD	4096			/* what is known of the mailbox before `first`: its start, */
-#define FRONT_TAIL	65536			/* and what stands just before */
+#define FRONT		BLOCK			/* so much of the mailbox's start, and of what stands before `first`, is known */
 
 enum layout { AT_HEADER = 0, AT_SLOT = BLOCK, AT_TABLE = 3 * BLOCK };	/* two slots, in turn */
 
@@ -430,8 +433,8 @@ static int
 front_of(struct update *u, uint8_t front[static 32])
 {
 	crypto_generichash_state state;
-	off_t head = u->first < FRONT_HEAD ? u->first : FRONT_HEAD;
-	off_t tail = u->first - head < FRONT_TAIL ? u->first - head : FRONT_TAIL;
+	off_t head = u->first < FRONT ? u->first : FRONT;
+	off_t tail = u->first - head < FRONT ? u->first - head : FRONT;
 
 	(void)crypto_generichash_init(&state, NULL, 0, 32);
 	if (read_all(u->mbox, u->in.octets, (size_t)head, 0) == -1)
@@ -629,7 +632,9 @@ undo(struct update *u)
 static int
 erase(int journal)
 {
-	if (truncate_file(journal, 0) == -1)
+	static const struct header none;
+
+	if (truncate_file(journal, 0) == -1 && write_all(journal, &none, sizeof(none), AT_HEADER) == -1)
 		return -1;
 	return sync_file(journal);
 }
@@ -830,21 +835,16 @@ load_header(struct update *u, enum journal_state *state, const char **why)
 		return 0;
 	}
 	digest_header(&u->h, digest);
-	*state = JOURNAL_FOREIGN;
-	if ((size_t)n < sizeof(u->h)) {
-		*state = JOURNAL_TORN;
-		*why = "the journal is cut short";
-	} else if (u->h.magic != JOURNAL_MAGIC) {
-		*why = "this is not a journal";
-	} else if (u->h.version != JOURNAL_VERSION) {
+	*state = JOURNAL_TORN;
+	*why = "the journal's header is damaged";
+	if ((size_t)n < sizeof(u->h) || u->h.magic != JOURNAL_MAGIC)
+		return 0;
+	if (u->h.version != JOURNAL_VERSION) {
+		*state = JOURNAL_FOREIGN;
 		*why = "the journal is of another version";
-	} else if (memcmp(digest, u->h.digest, sizeof(digest)) != 0) {
-		*state = JOURNAL_TORN;
-		*why = "the journal's header is damaged";
-	} else {
-		return 1;
+		return 0;
 	}
-	return 0;
+	return memcmp(digest, u->h.digest, sizeof(digest)) == 0;
 }
 
 /* Could these numbers be true? They are under the digest; but nothing is computed from what was not looked at. */
@@ -890,9 +890,9 @@ load(struct update *u, const struct stat *mbox, const char **why)
 	struct stat st;
 	int r;
 
-	/* What is only in memory must not be acted on: the mailbox could get ahead of its journal. */
-	if (sync_file(u->journal) == -1 || fstat(u->journal, &st) == -1) {
-		*why = "the journal cannot be synced";
+	/* What is in memory alone must not be acted on: the mailbox could get ahead of its journal, or the journal of new mail. */
+	if (sync_file(u->journal) == -1 || sync_file(u->mbox) == -1 || fstat(u->journal, &st) == -1) {
+		*why = "the journal or the mailbox cannot be synced";
 		return JOURNAL_FAILED;
 	}
 	if (load_header(u, &state, why) == 0)
@@ -996,11 +996,11 @@ moved_agrees(struct update *u, bool old_too)
 	return compare_piece(&c, (off_t)u->h.end, 0, (off_t)u->s.extra);
 }
 
-/* Is what is kept of [left, size) still where it was, apart from marks? */
+/* Is what is kept of [left, size) still where it was, apart from the mark? */
 static int
 doomed_agrees(struct update *u)
 {
-	off_t from = u->left + MARK_EDGE, to = (off_t)u->h.size - MARK_EDGE, start, end;
+	off_t from = u->left + MARK_EDGE, to = u->size - MARK_EDGE, start, end;
 	struct compare c;
 	struct walk w;
 	struct piece p;
@@ -1020,10 +1020,11 @@ doomed_agrees(struct update *u)
 	return r == -1 ? -1 : 1;
 }
 
-/* Is the mailbox, before `left` and (whole) behind it, what this journal can have left of it? 1, 0, -1 with errno. */
+/* Is the mailbox what this journal, in its phase, can have left of it? 1, 0, -1 with errno. */
 static int
-mailbox_agrees(struct update *u, bool old_too, bool whole)
+mailbox_agrees(struct update *u)
 {
+	bool sealed = u->s.phase == PHASE_SEALED;
 	uint8_t front[32];
 	int r;
 
@@ -1031,9 +1032,10 @@ mailbox_agrees(struct update *u, bool old_too, bool whole)
 		return -1;
 	if (memcmp(front, u->h.front, sizeof(front)) != 0)
 		return 0;
-	if ((r = moved_agrees(u, old_too)) != 1 || !whole)
+	if ((r = moved_agrees(u, !sealed)) != 1)
 		return r;
-	return doomed_agrees(u);
+	/* Once sealed, the doomed end may have been truncated and come back in part. */
+	return sealed || u->s.extra > 0 ? 1 : doomed_agrees(u);
 }
 
 /* Do these octets of the mailbox equal those of the mark? */
@@ -1131,6 +1133,9 @@ redo(struct update *u, off_t size)
 {
 	if (size > u->size && extend(u, size) == -1)
 		return -1;
+	/* Said once more: what was written when the disk had errors may be in memory alone, though a later fsync found nothing to do. */
+	if (commit(u) == -1 || turn(u, (enum phase)u->s.phase) == -1)
+		return -1;
 	if (u->s.phase == PHASE_COMMITTED && (move(u) == -1 || turn(u, PHASE_SEALED) == -1))
 		return -1;
 	if (truncate_file(u->mbox, u->left) == -1)
@@ -1142,13 +1147,12 @@ redo(struct update *u, off_t size)
 static enum journal_state
 finish(struct update *u, off_t size, const char **why)
 {
-	bool sealed = u->s.phase == PHASE_SEALED;
 	int there = 1, agrees;
 
 	*why = "the mailbox cannot be read";
-	if (sealed && (there = doomed_is_there(u, size)) == -1)
+	if (u->s.phase == PHASE_SEALED && (there = doomed_is_there(u, size)) == -1)
 		return JOURNAL_FAILED;
-	agrees = size < (there ? u->size : u->left) ? 0 : mailbox_agrees(u, !sealed, there);
+	agrees = size < (there ? u->size : u->left) ? 0 : mailbox_agrees(u);
 	if (agrees == -1)
 		return JOURNAL_FAILED;
 	if (agrees == 0) {
