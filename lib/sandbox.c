@@ -97,7 +97,7 @@ static const struct rule {
 	{ "flock", A | O | W, ALWAYS }, { "rename", A | V | O | W, ALWAYS }, { "renameat", A | V | O | W, ALWAYS },
 	{ "renameat2", A | V | O | W, ALWAYS }, { "unlink", A | V | O | W, ALWAYS }, { "unlinkat", A | V | O | W, ALWAYS },
 	{ "link", O | W, ALWAYS }, { "linkat", O | W, ALWAYS }, { "mkdir", A | O, ALWAYS }, { "mkdirat", A | O | W, ALWAYS },
-	{ "utimensat", O | W, ALWAYS }, { "ioctl", O, ALWAYS }, { "ioctl", W, CLONE_ONLY },
+	{ "symlinkat", O, ALWAYS }, { "setitimer", O, ALWAYS }, { "utimensat", O | W, ALWAYS }, { "ioctl", O, ALWAYS }, { "ioctl", W, CLONE_ONLY },
 
 	/* root, before it is given up: spoold's children resolve a name (any NSS module) and become its owner */
 	{ "socket", O, ALWAYS }, { "connect", O, ALWAYS }, { "bind", A | O, ALWAYS }, { "listen", A | O, ALWAYS },

@@ -21,6 +21,7 @@
 struct mbox {
 	int fd;				/* -1: missing. For reading, and for writing if this user may */
 	int directory;
+	char beside[PATH_SIZE];		/* its path */
 	char name[NAME_MAX + 1];
 	char dotlock[NAME_MAX + 1];
 	struct session_lock session;
@@ -179,7 +180,14 @@ mbox_open(struct maildrop *m)
 			return result == 1 ? 0 : -1;
 		}
 	}
-	return maildrop_ready(m, b->fd, -1);
+	if (maildrop_ready(m, b->fd, -1) == -1)
+		return -1;
+	/* MAILBOX.lock, and the file itself if another one has its name by then */
+	string_copy(b->beside, sizeof b->beside, m->grant->mbox);
+	b->beside[strlen(b->beside) - strlen(b->name)] = '\0';
+	m->paths[0] = (struct sandbox_path){ b->beside, SANDBOX_READ | SANDBOX_WRITE };
+	m->path_count = 1;
+	return 0;
 }
 
 /* Under the delivery locks: finishes what an earlier UPDATE left. */

@@ -88,7 +88,9 @@ peer_drop(struct peer *p)
 		if (s->tool == p)
 			s->tool = NULL;
 	}
-	close(p->fd);	/* and so out of epoll */
+	/* A child that was just forked may still have it open, so closing alone would leave it in epoll. */
+	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, p->fd, NULL);
+	close(p->fd);
 	free(p);
 }
 
