@@ -491,6 +491,7 @@ maildir_fetch(struct maildrop *m, uint32_t index, struct place *p)
 		if (p->fd != -1 || errno != ENOENT)
 			break;
 		name = find_again(d, im.name, im.name_length);
+		errno = ENOENT;
 		if (name[0] == '\0')
 			break;
 	}
