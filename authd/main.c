@@ -22,6 +22,7 @@
 #include "messages.h"
 #include "pam.h"
 #include "privilege.h"
+#include "renewal.h"
 #include "sandbox.h"
 #include "system.h"
 #include "verifier.h"
@@ -79,11 +80,19 @@ child_begin(bool keep_listener, bool keep_root)
 			close(generations[i].control);
 	if (!keep_listener)
 		close(listener);
+	renewal_forget();
 	if (people.root && !keep_root && privilege_drop(people.uid, people.gid) == -1)
 		fatal("cannot become uid %u, gid %u for good: %m", (unsigned)people.uid, (unsigned)people.gid);
 	/* A change of user takes both of these back. */
 	harden();
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
+}
+
+/* The keeper's, once it has read the keys. */
+static void
+keeper_begin(void)
+{
+	child_begin(false, false);
 }
 
 static _Noreturn void
@@ -246,7 +255,8 @@ reap(void)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		on_death(pid, status);
+		if (!renewal_died(pid, status))
+			on_death(pid, status);
 }
 
 /* Starts what is missing and may be started by now. Returns whether something has to wait. */
@@ -294,6 +304,7 @@ reload(void)
 	}
 	if (old != NULL)
 		kill(old->verifier, SIGHUP);
+	renewal_reload();
 	log_text(LOG_INFO, "reloaded");
 }
 
@@ -312,6 +323,7 @@ stop(void)
 			if (g->worker[j].pid > 0)
 				kill(g->worker[j].pid, SIGTERM);
 	}
+	renewal_stop();
 	if (conf_run_path(&conf, "authd.sock", path, sizeof path) == 0)
 		unlink(path);
 	log_text(LOG_INFO, "stopped");
@@ -415,6 +427,7 @@ supervise(const sigset_t *signals)
 			reload();
 		reap();
 		waiting = revive();
+		waiting = renewal_turn() || waiting;
 	}
 }
 
@@ -425,6 +438,7 @@ main(int argc, char **argv)
 
 	descriptors_sane();
 	log_start("authd");
+	options_on_test(renewal_check);
 	options_parse(argc, argv, "authd [-tVh] [-c FILE]", "", on_option, &options, &conf);
 	if (sodium_init() == -1 || !wipe_is_linked)
 		fatal("libsodium cannot be used");
@@ -442,10 +456,12 @@ main(int argc, char **argv)
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
 	sigaddset(&signals, SIGCHLD);
+	sigaddset(&signals, SIGIO);	/* renewal_turn has something to do */
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	if (generation_start() == -1)
 		fatal("authd cannot start");
+	renewal_start(&conf, people.pop3d, keeper_begin);
 	sandbox_enter(CELL_AUTHD, &conf, NULL, 0);
 	log_text(LOG_INFO, "ready");
 	notify_manager("READY=1");
