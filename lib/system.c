@@ -31,6 +31,14 @@ usage_error(const char *usage, const char *what)
 	exit(2);
 }
 
+static bool (*on_test)(const struct conf *c);
+
+void
+options_on_test(bool (*check)(const struct conf *c))
+{
+	on_test = check;
+}
+
 void
 options_parse(int argc, char **argv, const char *usage, const char *more,
     const char *(*on_option)(int option, const char *argument), struct options *o, struct conf *c)
@@ -69,6 +77,8 @@ options_parse(int argc, char **argv, const char *usage, const char *more,
 		exit(1);
 	}
 	if (o->test) {
+		if (on_test != NULL && !on_test(c))
+			exit(1);
 		printf("%s: ok\n", o->config);
 		exit(0);
 	}

@@ -23,6 +23,9 @@ struct options {
 void options_parse(int argc, char **argv, const char *usage, const char *more,
     const char *(*on_option)(int option, const char *argument), struct options *o, struct conf *c);
 
+/* What -t is to check besides: `check` says on standard error what is wrong, and is false after a mistake. Before options_parse. */
+void options_on_test(bool (*check)(const struct conf *c));
+
 /*
  * A listening SOCK_SEQPACKET socket at `path`, close-on-exec and non-blocking. A socket left by a process that is gone is replaced;
  * one that is served is EADDRINUSE. -1 with errno.
