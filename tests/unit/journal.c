@@ -703,6 +703,7 @@ struct decision {
 static struct image disk[FILES];
 static size_t pending[OPS_MAX];
 static size_t pending_count;
+static bool dropped;			/* the caller has dropped the journal, as it was told */
 static unsigned long cuts;		/* how many were tried */
 static char what[256];			/* the one being tried, to be found again */
 
@@ -798,6 +799,8 @@ disk_make(size_t end, const struct decision *d)
 		}
 		disk_do(&ops[i], fate, d->torn, &floor[ops[i].file]);
 	}
+	if (dropped)
+		disk[JOURNAL].size = 0;
 }
 
 /* What arrives between the crash and the recovery. */
@@ -936,6 +939,15 @@ cut_everywhere(size_t end, enum expect expect, const uint8_t *earlier, size_t le
 #undef TRY
 }
 
+/* All is done, and the journal was dropped: no power cut may matter any more. */
+static void
+cut_dropped(enum expect expect, const uint8_t *earlier, size_t length)
+{
+	dropped = true;
+	cut_everywhere(ops_count, expect, earlier, length, false, false);
+	dropped = false;
+}
+
 /* Behind which operation the header was synced: 0 if never. And where the writing of it began. */
 static void
 commit_find(size_t *written, size_t *synced)
@@ -987,6 +999,7 @@ test_power(void **state)
 			cut_everywhere(end, end == ops_count ? AFTER : expect_at(end, written, synced), NULL, 0, false,
 			    patterns[i % PATTERNS].sizes != large || long_run());
 		}
+		cut_dropped(AFTER, NULL, 0);
 	}
 	can_clone = false;
 	print_message("%lu power cuts\n", cuts);
@@ -1045,6 +1058,8 @@ cut_in_recovery(size_t end, int which, bool synced, enum expect expect)
 		inner = s == JOURNAL_DONE && end > from ? AFTER : s == JOURNAL_NOTHING ? BEFORE : expect;
 		cut_everywhere(end, inner, earlier, length, !synced && length > 0, false);
 	}
+	if (s == JOURNAL_DONE)
+		cut_dropped(AFTER, earlier, length);
 }
 
 static void
@@ -1159,6 +1174,8 @@ test_power_in_retreat(void **state)
 			for (end = 0; end <= ops_count; end++)
 				cut_everywhere(end, end == ops_count && outcome != JOURNAL_PENDING ?
 				    outcome == JOURNAL_APPLIED ? AFTER : BEFORE : EITHER, NULL, 0, false, false);
+			if (outcome != JOURNAL_PENDING)
+				cut_dropped(outcome == JOURNAL_APPLIED ? AFTER : BEFORE, NULL, 0);
 		}
 		fault_at = 0;
 	}
