@@ -1,13 +1,15 @@
 /*
  * The fingerprint of a message.
  *
- * What is hashed: all bytes of the message as they lie on disk after its From_ line, without the header lines named below (with their
- * folded lines and line ends), by XXH3 with 128 bits; its canonical 16 bytes, then the number of bytes hashed (64 bits, little endian), then "postern1", by BLAKE2b
- * (libsodium's generichash) to 16 bytes. This is written to disk as unique-ids in mail clients: it never changes.
+ * What is hashed: all bytes of the message as they lie on disk after its From_ line, without the header lines named below (with
+ * their folded lines and line ends), by XXH3 with 128 bits; its canonical 16 bytes and the number of bytes hashed (64 bits, little
+ * endian), by SipHash-2-4 with 128 bits (libsodium's crypto_shorthash_siphashx24) under the key "postern uidl one". This is written
+ * to disk as unique-ids in mail clients: it never changes.
  *
- * Why two hashes: BLAKE2b of everything costs 0.3 s for 220 MB, more than all else that a first open does. XXH3 is no cryptographic hash, and need not be one here:
- * the header lines that the receiving MTA adds (queue id, date) take part, so that no sender can foresee what would collide; and who
- * writes two messages that do is given two ids (an ordinal) and has lost nothing but his own time.
+ * Why not BLAKE2b: of all bytes it takes 0.3 s for 220 MB, and of the 24 alone 25 ms for 100,000 messages, while popa3d is done with
+ * that mailbox in 0.14 s. Neither hash here is proof against one who looks for collisions, nor need it be: the header lines that the
+ * receiving MTA adds (queue id, date) take part, so that no sender can foresee what would collide; and whoever could write two
+ * messages that do is given two ids (an ordinal), and has gained nothing.
  */
 #include <endian.h>
 #include <sodium.h>
@@ -176,17 +178,18 @@ content_add(struct content_hash *h, const char *data, size_t length)
 void
 content_end(struct content_hash *h, uint8_t fingerprint[static FINGERPRINT_SIZE])
 {
+	static const unsigned char key[] = { 'p', 'o', 's', 't', 'e', 'r', 'n', ' ', 'u', 'i', 'd', 'l', ' ', 'o', 'n', 'e' };
+	_Static_assert(sizeof key == crypto_shorthash_siphashx24_KEYBYTES, "the key's size");
+	_Static_assert(FINGERPRINT_SIZE == crypto_shorthash_siphashx24_BYTES, "the fingerprint's size");
 	struct {
 		XXH128_canonical_t xxh;
 		uint64_t hashed;
-		char tag[8];
-	} all = { .hashed = htole64(h->hashed), .tag = { 'p', 'o', 's', 't', 'e', 'r', 'n', '1' } };
+	} all;
 
-	if (h->held > 0 && line_place(h, h->hold, h->held) != IN_LEFT_OUT) {
+	if (h->held > 0 && line_place(h, h->hold, h->held) != IN_LEFT_OUT)
 		hash(h, h->hold, h->held);
-		all.hashed = htole64(h->hashed);
-	}
 	h->held = 0;
 	XXH128_canonicalFromHash(&all.xxh, XXH3_128bits_digest(&h->xxh));
-	crypto_generichash(fingerprint, FINGERPRINT_SIZE, (const unsigned char *)&all, sizeof all, NULL, 0);
+	all.hashed = htole64(h->hashed);
+	crypto_shorthash_siphashx24(fingerprint, (const unsigned char *)&all, sizeof all, key);
 }

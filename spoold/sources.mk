@@ -4,3 +4,6 @@ SPOOLD_SOURCES = spoold/main.c spoold/grant.c spoold/sessions.c spoold/worker.c 
 SPOOLD_LIBS = -ldb-5.3 -lnettle -lxxhash
 SPOOLCTL_SOURCES = spoold/spoolctl.c
 SPOOLCTL_LIBS =
+
+# Looking for line starts in every octet of an mbox is worth vectors.
+$(B)/obj/spoold/scan.o: OPTIMISE = -O3
