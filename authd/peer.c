@@ -74,7 +74,10 @@ on_hello(struct peer *p, const struct message *m)
 {
 	const struct body_hello *h = &m->body.hello;
 
-	if (!is_session_id(h->session) || is_taken(h->session)) {
+	/* The second one is of the same session, after STLS. */
+	bool again = p->phase == PEER_IDLE;
+
+	if (!is_session_id(h->session) || (again ? strcmp(h->session, p->hello.session) != 0 : is_taken(h->session))) {
 		peer_misbehaved(p, "a session id that is malformed or in use");
 		return;
 	}
@@ -82,7 +85,10 @@ on_hello(struct peer *p, const struct message *m)
 	p->phase = PEER_IDLE;
 }
 
-/* What APOP signs. The name of the host is not looked up: it need only be unlike any other greeting's (RFC 1939 section 7). */
+/*
+ * What APOP signs. The name of the host is not looked up: it need only be unlike any other greeting's (RFC 1939 section
+ * 7).
+ */
 static void
 on_greet(struct peer *p, const struct message *m)
 {
@@ -122,7 +128,7 @@ static const struct row {
 	void (*on_message)(struct peer *p, const struct message *m);
 } table[PEER_ROWS] = {
 	{ MESSAGE_GREET,	1u << PEER_NEW,		1,		on_greet },
-	{ MESSAGE_HELLO,	1u << PEER_NEW,		1,		on_hello },
+	{ MESSAGE_HELLO,	1u << PEER_NEW | 1u << PEER_IDLE, 2,	on_hello },
 	[ROW_AUTH] =
 	{ MESSAGE_AUTH,		1u << PEER_IDLE,	AUTHS_MOST,	on_auth },
 	{ MESSAGE_RESPOND,	1u << PEER_EXCHANGE,	RESPONDS_MOST,	on_respond },

@@ -68,7 +68,7 @@ static const struct rule {
 	{ "memfd_create", P | S | W | V | K, ALWAYS }, { "epoll_create1", A | V | K | O, ALWAYS },
 	{ "epoll_ctl", A | V | K | O, ALWAYS }, { "epoll_wait", A | V | K | O, ALWAYS }, { "epoll_pwait", A | V | K | O, ALWAYS },
 	{ "signalfd4", L | A | V | O, ALWAYS }, { "timerfd_create", A | V | K | O, ALWAYS }, { "timerfd_settime", A | V | K | O, ALWAYS },
-	{ "mlock", A | V | H | K, ALWAYS }, { "munlock", A | V | H | K, ALWAYS },
+	{ "mlockall", A, ALWAYS }, { "mlock", A | V | H | K, ALWAYS }, { "munlock", A | V | H | K, ALWAYS },
 
 	/* accepting, and reaching the suite's own sockets */
 	{ "accept4", L | V | O | K, ALWAYS }, { "socket", L | V, UNIX_ONLY }, { "connect", L | V, ALWAYS },

@@ -341,6 +341,30 @@ on_quit(struct session *s, char *argument)
 	return EVENT_END;
 }
 
+/*
+ * RFC 2595 section 4. What came in the clear behind STLS was put there by the client against the rules, or by somebody between: the connection ends. What was said
+ * before is forgotten.
+ */
+static enum event
+on_stls(struct session *s, char *argument)
+{
+	(void)argument;
+	if (s->tls || s->keeper == -1) {
+		output_err(&s->output, s->tls ? "TLS is active already" : "no TLS here");
+		return EVENT_REFUSED;
+	}
+	if (line_pending(&s->lines) || stream_has_input(&s->stream)) {
+		output_err(&s->output, "nothing may follow STLS before TLS is active");
+		s->end = "stls-injection";
+		return EVENT_END;
+	}
+	s->user[0] = '\0';
+	output_ok(&s->output, "begin TLS now");
+	if (!output_flush(&s->output) || !session_tls(s))
+		return EVENT_END;
+	return EVENT_DONE;
+}
+
 /* The line of CAPA that names the SASL mechanisms, if any is offered. */
 static void
 capa_sasl(struct session *s)
@@ -370,6 +394,8 @@ on_capa(struct session *s, char *argument)
 	output_line(&s->output, "RESP-CODES");
 	output_line(&s->output, "AUTH-RESP-CODE");
 	output_line(&s->output, "PIPELINING");
+	if (s->keeper != -1 && s->state == STATE_AUTHORIZATION)
+		output_line(&s->output, "STLS");
 	if (s->conf->login_delay > 0) {
 		snprintf(text, sizeof text, "LOGIN-DELAY %llu", (unsigned long long)s->conf->login_delay);
 		output_line(&s->output, text);
@@ -385,6 +411,7 @@ const struct command authorization_commands[] = {
 	{ "PASS", on_pass, ARGUMENT_RAW, "PASS password" },
 	{ "APOP", on_apop, ARGUMENT_SOME, "APOP name digest" },
 	{ "AUTH", on_auth, ARGUMENT_MAYBE, "AUTH [mechanism [initial-response]]" },
+	{ "STLS", on_stls, ARGUMENT_NONE, "STLS" },
 	{ "CAPA", on_capa, ARGUMENT_NONE, "CAPA" },
 	{ "QUIT", on_quit, ARGUMENT_NONE, "QUIT" },
 	{ NULL, NULL, ARGUMENT_NONE, NULL }

@@ -23,8 +23,11 @@
 #include "sandbox.h"
 #include "session.h"
 #include "system.h"
+#include "tls.h"
 
 #define STOP_MS		(20 * 1000)	/* how long running sessions get after SIGTERM */
+#define KEEPER_MS	1000		/* between two attempts to reach authd's keeper */
+#define START_MS	2000		/* how long it may take to answer at start */
 #define REST_MS		100		/* pause after an error that would come again at once */
 
 enum child_state { CHILD_IDLE, CHILD_ADMITTING, CHILD_SERVING };
@@ -47,7 +50,10 @@ static struct {
 	bool stopping;
 	int64_t rest_until;
 	struct pollfd *poll;
-} state;
+	int keeper;			/* tells of the certificate chains, and by its end that they may have changed; -1: not there */
+	int64_t keeper_again;		/* when to try to reach it */
+	bool keeper_missed;		/* and it was said that it is not there */
+} state = { .keeper = -1 };
 
 static const char *
 address_split(char *text, char **host, char **port)
@@ -143,6 +149,14 @@ network_of_text(const char *address, char network[static ADDRESS_SIZE])
 	inet_ntop(AF_INET6, &six, network, ADDRESS_SIZE);
 }
 
+static void
+keeper_drop(void)
+{
+	if (state.keeper != -1)
+		close(state.keeper);
+	state.keeper = -1;
+}
+
 /* A child: waits for its connection, serves it, ends. */
 static _Noreturn void
 child_run(int handover)
@@ -151,6 +165,7 @@ child_run(int handover)
 
 	for (unsigned i = 0; i < state.listener_count; i++)
 		close(state.listeners[i].fd);
+	keeper_drop();
 	for (size_t i = 0; i < state.count; i++)
 		if (state.children[i].handover != -1)
 			close(state.children[i].handover);
@@ -218,6 +233,36 @@ idle_release(void)
 	for (size_t i = 0; i < state.count; i++)
 		if (state.children[i].state == CHILD_IDLE)
 			child_release(&state.children[i]);	/* end of file: it goes */
+}
+
+/*
+ * The keeper is asked to say when it has other chains. Until it is there all is served without TLS. What it says is used by children forked afterwards.
+ */
+static void
+keeper_seek(void)
+{
+	if (!tls_configured(state.conf) || state.keeper != -1 || clock_ms() < state.keeper_again)
+		return;
+	state.keeper_again = clock_ms() + KEEPER_MS;
+	state.keeper = tls_keeper_connect(state.conf, true);
+	if (state.keeper == -1 && !state.keeper_missed)
+		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
+	state.keeper_missed = state.keeper == -1;
+}
+
+/* It has said something, or is gone. Waiting children know the old chains: others take their place. */
+static void
+keeper_hear(int milliseconds)
+{
+	int news = state.keeper != -1 ? tls_chains_receive(state.keeper, milliseconds) : 0;
+
+	if (news == -1)
+		keeper_drop();
+	if (news != 1)
+		return;
+	idle_release();
+	log_begin(LOG_INFO, "certificates");
+	log_end();
 }
 
 static void
@@ -374,6 +419,10 @@ reload(void)
 	fresh.max_connections = state.conf->max_connections;
 	fresh.prefork = state.conf->prefork;
 	*state.conf = fresh;
+	tls_prepare(state.conf);
+	state.keeper_again = 0;
+	if (!tls_configured(state.conf))
+		keeper_drop();
 	idle_release();
 	log_begin(LOG_INFO, "reload");
 	log_end();
@@ -448,7 +497,7 @@ confine(const struct conf *c)
 	sandbox_enter(CELL_LISTENER, c, &path, 1);
 }
 
-/* What to wait for: the signals first, then the listeners unless it rests, then the children whose clients are not admitted yet. */
+/* What to wait for: the signals first, then the keeper, then the listeners unless it rests, then the children whose clients are not admitted yet. */
 static nfds_t
 poll_fill(int signals, bool resting)
 {
@@ -456,6 +505,7 @@ poll_fill(int signals, bool resting)
 	nfds_t n = 0;
 
 	p[n++] = (struct pollfd){ .fd = signals, .events = POLLIN };
+	p[n++] = (struct pollfd){ .fd = state.keeper, .events = POLLIN };
 	for (unsigned i = 0; i < state.listener_count; i++)	/* while it rests connections wait in the kernel's queue */
 		p[n++] = (struct pollfd){ .fd = resting ? -1 : state.listeners[i].fd, .events = POLLIN };
 	for (size_t i = 0; i < state.count && state.admitting > 0; i++)
@@ -477,18 +527,21 @@ admit_by(int handover)
 static void
 serve_once(int signals)
 {
+	keeper_seek();
 	children_ahead();
-	bool resting = clock_ms() < state.rest_until;
-	nfds_t n = poll_fill(signals, resting), first = 1 + state.listener_count;
-	if (poll(state.poll, n, resting ? REST_MS : -1) <= 0)
+	bool resting = clock_ms() < state.rest_until, seeking = tls_configured(state.conf) && state.keeper == -1;
+	nfds_t n = poll_fill(signals, resting), first = 2 + state.listener_count;
+	if (poll(state.poll, n, resting ? REST_MS : seeking ? KEEPER_MS : -1) <= 0)
 		return;
 	for (nfds_t i = first; i < n; i++)
 		if (state.poll[i].revents != 0)
 			admit_by(state.poll[i].fd);
 	if (state.poll[0].revents != 0)
 		on_signal(signals);
+	if (state.poll[1].revents != 0)
+		keeper_hear(0);
 	for (unsigned i = 0; i < state.listener_count && !state.stopping; i++)
-		if (state.poll[1 + i].revents != 0)
+		if (state.poll[2 + i].revents != 0)
 			connection_take(&state.listeners[i]);
 }
 
@@ -502,13 +555,16 @@ listener_run(struct conf *c, const struct listener *listeners, unsigned count)
 	state.listeners = listeners;
 	state.listener_count = count;
 	state.children = calloc(children, sizeof *state.children);
-	state.poll = calloc(children + LISTENERS + 1, sizeof *state.poll);
+	state.poll = calloc(children + LISTENERS + 2, sizeof *state.poll);
 	if (signals == -1 || state.children == NULL || state.poll == NULL)
 		fatal("cannot start: %s", strerror(errno));
 	for (unsigned i = 0; i < count; i++) {
 		fcntl(listeners[i].fd, F_SETFL, fcntl(listeners[i].fd, F_GETFL) | O_NONBLOCK);
 		listener_log(&listeners[i]);
 	}
+	tls_prepare(c);
+	keeper_seek();
+	keeper_hear(START_MS);
 	confine(c);
 	notify_manager("READY=1");
 	while (!state.stopping)

@@ -13,17 +13,23 @@
 #include "sandbox.h"
 #include "session.h"
 #include "system.h"
+#include "tls.h"
 
 static struct listener listeners[LISTENERS];
 static unsigned listener_count;
-static const char *wanted[LISTENERS];	/* -l: bound after the configuration is read */
+static const char *wanted[LISTENERS];	/* -l and -s: bound after the configuration is read */
+static bool implicit_tls;		/* -S: of the sockets that are passed */
 
 static const char *
 on_option(int option, const char *argument)
 {
-	(void)option;
+	if (option == 'S') {
+		implicit_tls = true;
+		return NULL;
+	}
 	if (listener_count == LISTENERS)
-		return "at most 32 -l are accepted";
+		return "at most 32 -l and -s are accepted";
+	listeners[listener_count].implicit_tls = option == 's';
 	wanted[listener_count++] = argument;
 	return NULL;
 }
@@ -37,23 +43,43 @@ is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on;
 }
 
-/* The sockets that were passed: from systemd, or descriptor 0 from inetd. Fills listeners; returns the connection in nowait mode, else -1. */
+/*
+ * The sockets that were passed: from systemd, or descriptor 0 from inetd. Fills listeners; returns the connection in nowait mode, else -1.
+ * One that systemd calls pop3s (FileDescriptorName=) is for implicit TLS, as all are with -S.
+ */
 static int
 sockets_inherited(void)
 {
-	int count = activation_sockets(NULL, 0);
+	char names[1024], *name = names;
+	int count = activation_sockets(names, sizeof names);
 
 	if (count == 0) {
 		if (!is_listening(0))
 			return 0;
-		listeners[listener_count++].fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
+		listeners[listener_count++] = (struct listener){ fcntl(0, F_DUPFD_CLOEXEC, 3), implicit_tls };
 		return -1;
 	}
-	if (!is_listening(3))
-		return 3;
-	for (int i = 0; i < count && i < LISTENERS; i++)
-		listeners[listener_count++].fd = 3 + i;
-	return -1;
+	for (int i = 0; i < count && i < LISTENERS; i++) {
+		const char *this = strsep(&name, ":");
+		bool tls = implicit_tls || (this != NULL && strcmp(this, "pop3s") == 0);
+		listeners[listener_count++] = (struct listener){ 3 + i, tls };
+	}
+	if (is_listening(3))
+		return -1;
+	implicit_tls = listeners[0].implicit_tls;
+	return 3;
+}
+
+/* Implicit TLS without a certificate can serve nobody. */
+static void
+check_tls(const struct conf *c)
+{
+	bool wants = implicit_tls;
+
+	for (unsigned i = 0; i < listener_count; i++)
+		wants = wants || listeners[i].implicit_tls;
+	if (wants && !tls_configured(c))
+		fatal("%s: [tls] certificate: none is set, and implicit TLS (-s, -S) needs one", c->file);
 }
 
 int
@@ -66,22 +92,25 @@ main(int argc, char **argv)
 	descriptors_sane();
 	log_start("pop3d");
 	signal(SIGPIPE, SIG_IGN);
-	options_parse(argc, argv, "pop3d [-tVh] [-c FILE] [-l ADDRESS:PORT]...", "l:", on_option, &options, &conf);
+	options_parse(argc, argv, "pop3d [-StVh] [-c FILE] [-l ADDRESS:PORT]... [-s ADDRESS:PORT]...", "l:s:S", on_option, &options, &conf);
 	if (listener_count == 0)
 		connection = sockets_inherited();
 	log_open(&conf, connection);
 	if (privilege_is_root())
 		fatal("pop3d does not run as root: let systemd, inetd or setpriv give it the user %s", conf.pop3d_user);
+	check_tls(&conf);
 	sandbox_check(&conf);
 	tzset();	/* now, as gmtime(3) and strftime(3) would open files for it in the cell */
 	if (connection != -1) {
-		session_run(&conf, connection, connection == 0 ? 1 : connection, false, -1);
+		if (tls_configured(&conf))
+			tls_prepare(&conf);
+		session_run(&conf, connection, connection == 0 ? 1 : connection, implicit_tls, -1);
 		return 0;
 	}
 	for (unsigned i = 0; i < listener_count && wanted[i] != NULL; i++) {
-		const char *wrong = listener_bind(&listeners[i], wanted[i], false);
+		const char *wrong = listener_bind(&listeners[i], wanted[i], listeners[i].implicit_tls);
 		if (wrong != NULL)
-			fatal("-l %s: %s", wanted[i], wrong);
+			fatal("-%c %s: %s", listeners[i].implicit_tls ? 's' : 'l', wanted[i], wrong);
 	}
 	return listener_run(&conf, listeners, listener_count);
 }

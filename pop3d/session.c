@@ -1,6 +1,7 @@
 /* The loop: a line, its command in the table of the state, its handler, and what the handler says comes next. */
 #include "session.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <string.h>
 #include <strings.h>
@@ -12,8 +13,10 @@
 #include "proxy.h"
 #include "sandbox.h"
 #include "system.h"
+#include "tls.h"
 
 #define NONSENSE_MAX	20		/* lines in a row */
+#define LET_GO_MAX	(64 * 1024)	/* octets that are still read, and thrown away, of a client that is let go */
 #define SKIPPED_MAX	(1024 * 1024)	/* octets of one line that is too long */
 
 /* The next line, sending what is gathered before waiting for it. */
@@ -170,9 +173,48 @@ let_go(struct session *s)
 	if (shutdown(s->stream.out, SHUT_WR) == -1)
 		return;
 	s->stream.failed = NULL;
+	s->stream.tls = NULL;	/* whatever comes is thrown away: it need not be decrypted for that */
 	s->stream.deadline = clock_ms() + 1000;
-	while (stream_read(&s->stream, scrap, sizeof scrap) > 0)
-		continue;
+	for (size_t left = LET_GO_MAX, n; left > 0 && (n = stream_read(&s->stream, scrap, sizeof scrap)) > 0;)
+		left -= n < left ? n : left;
+}
+
+/* The end of the connection. A message that broke off must not look as if it ended: no close-notify after it. */
+static void
+session_close(struct session *s)
+{
+	const char *failed = s->stream.failed, *end = s->end != NULL ? s->end : "";
+
+	if (s->stream.tls != NULL && failed == NULL && strcmp(end, "read-error") != 0)
+		tls_end(s->stream.tls);
+	if (failed == NULL ? strcmp(end, "quit") != 0 : strcmp(failed, "tls-failed") == 0)
+		let_go(s);
+}
+
+static uint32_t
+mechanisms_now(const struct session *s)
+{
+	uint32_t m = conf_mechanisms(s->conf, s->tls, s->loopback);
+
+	if (s->hello.binding_length == 0)
+		m &= ~(1u << MECHANISM_SCRAM_SHA_256_PLUS);
+	if (!s->hello.has_certificate)
+		m &= ~(1u << MECHANISM_EXTERNAL);
+	return m;
+}
+
+bool
+session_tls(struct session *s)
+{
+	if (!stream_tls(&s->stream, s->keeper))
+		return false;
+	close(s->keeper);
+	s->keeper = -1;
+	s->tls = true;
+	tls_hello(s->stream.tls, &s->hello);
+	s->hello_sent = false;	/* the verifier must know, even if it was asked before */
+	s->mechanisms = mechanisms_now(s);
+	return true;
 }
 
 static void
@@ -210,7 +252,7 @@ hello_fill(struct body_hello *h, int in)
 
 /* Behind a proxy that the configuration names: who the client is, for the log, the limits and the verifier. False if it is to go. */
 static bool
-client_behind(struct session *s, int listener)
+client_behind(struct session *s, int listener, bool implicit_tls)
 {
 	struct proxy p;
 	const char *wrong;
@@ -230,7 +272,7 @@ client_behind(struct session *s, int listener)
 	if (listener == -1 || ask_admitted(listener, p.client))
 		return true;
 	s->end = "max-per-address";
-	if (!s->tls)
+	if (!implicit_tls)
 		output_err(&s->output, "[SYS/TEMP] too many connections, try again later");
 	output_flush(&s->output);
 	return false;
@@ -243,8 +285,7 @@ session_run(const struct conf *c, int in, int out, bool implicit_tls, int listen
 	struct session *s = &session;
 
 	s->conf = c;
-	s->tls = implicit_tls;
-	s->authd = s->worker = s->mbox = -1;
+	s->authd = s->keeper = s->worker = s->mbox = -1;
 	s->output.stream = &s->stream;
 	hello_fill(&s->hello, in);
 	log_session(s->hello.session);
@@ -253,15 +294,18 @@ session_run(const struct conf *c, int in, int out, bool implicit_tls, int listen
 	s->stream.deadline = s->started + (int64_t)c->login_timeout * 1000;
 	s->stream.idle_ms = (int)c->login_timeout * 1000;
 	s->authd = ask_connect(c);
+	if (tls_configured(c) && (s->keeper = tls_keeper_connect(c, false)) == -1)
+		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
 	sandbox_enter(CELL_POP3D, c, NULL, 0);
-	if (client_behind(s, listener)) {
+	if (client_behind(s, listener, implicit_tls)) {
 		/* What is not an Internet socket is a program on this host. */
 		s->loopback = s->hello.client[0] == '\0' || address_is_loopback(s->hello.client);
-		s->mechanisms = conf_mechanisms(c, s->tls, s->loopback);
+		s->mechanisms = mechanisms_now(s);
+		if (implicit_tls)
+			session_tls(s);
 		output_ok(&s->output, "Postern ready");
 		session_loop(s);
 	}
 	session_log_end(s);
-	if (s->stream.failed == NULL && s->end != NULL && strcmp(s->end, "quit") != 0)
-		let_go(s);
+	session_close(s);
 }

@@ -37,6 +37,7 @@ struct session {
 	enum state state;
 	unsigned nonsense;		/* lines of it in a row */
 	int authd;			/* the verifier, or -1 */
+	int keeper;			/* the keeper, until TLS is active: STLS is possible; or -1 */
 	int64_t started;
 	const char *end;		/* why the session is over, for the log */
 
@@ -73,6 +74,9 @@ void session_run(const struct conf *c, int in, int out, bool implicit_tls, int l
 
 /* For the handlers: the next line, which answers a challenge. False if the client is gone. */
 bool session_answer(struct session *s, char **line, enum line_result *result);
+
+/* TLS from now on, and what follows from it. False if it failed: then nothing more may be sent. */
+bool session_tls(struct session *s);
 
 /* CAPA, the same in both states but for what cannot be done again. */
 enum event on_capa(struct session *s, char *argument);

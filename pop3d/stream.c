@@ -9,7 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "system.h"
+#include "tls.h"
 
 static void
 option(int fd, int level, int name, int value)
@@ -71,11 +73,55 @@ stream_wait(struct stream *s, int fd, short events)
 	}
 }
 
+/* What an error of either direction means for the session. */
+static const char *
+failure(int error)
+{
+	return error == EPIPE || error == ECONNRESET || error == ETIMEDOUT ? "client-gone" : error == EPROTO ? "tls-error" : "io-error";
+}
+
+static void
+log_failed(const char *reason)
+{
+	log_begin(LOG_INFO, "tls");
+	log_string("result", "failed");
+	log_string("reason", reason);
+	log_end();
+}
+
+bool
+stream_tls(struct stream *s, int keeper)
+{
+	short events;
+
+	s->tls = tls_begin(s->in, s->out, keeper, s->deadline);
+	if (s->tls == NULL)
+		s->failed = "tls-unavailable";
+	while (s->failed == NULL && tls_handshake(s->tls, &events) == -1) {
+		if (errno == EAGAIN)
+			stream_wait(s, events == POLLIN ? s->in : s->out, events);
+		else if (errno != EINTR) {
+			s->failed = errno == EPROTO ? "tls-failed" : "client-gone";
+			log_failed(tls_failure(s->tls));
+		}
+	}
+	return s->failed == NULL;
+}
+
+bool
+stream_has_input(const struct stream *s)
+{
+	struct pollfd p = { .fd = s->in, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
 size_t
 stream_read(struct stream *s, char *buffer, size_t size)
 {
 	while (s->failed == NULL) {
-		ssize_t n = read(s->in, buffer, size);
+		short events = POLLIN;
+		ssize_t n = s->tls != NULL ? tls_read(s->tls, buffer, size, &events) : read(s->in, buffer, size);
 		if (n > 0) {
 			s->octets_in += (size_t)n;
 			/* A client that drips octets does not push the deadline of the login away. */
@@ -86,9 +132,9 @@ stream_read(struct stream *s, char *buffer, size_t size)
 		if (n == 0)
 			s->failed = "client-gone";
 		else if (errno == EAGAIN || errno == EWOULDBLOCK)
-			stream_wait(s, s->in, POLLIN);
+			stream_wait(s, events == POLLIN ? s->in : s->out, events);
 		else if (errno != EINTR)
-			s->failed = errno == ECONNRESET || errno == ETIMEDOUT ? "client-gone" : "io-error";
+			s->failed = failure(errno);
 	}
 	return 0;
 }
@@ -97,15 +143,16 @@ bool
 stream_write(struct stream *s, const char *data, size_t length)
 {
 	while (length > 0 && s->failed == NULL) {
-		ssize_t n = write(s->out, data, length);
+		short events = POLLOUT;
+		ssize_t n = s->tls != NULL ? tls_write(s->tls, data, length, &events) : write(s->out, data, length);
 		if (n >= 0) {
 			s->octets_out += (size_t)n;
 			data += n;
 			length -= (size_t)n;
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK)
-			stream_wait(s, s->out, POLLOUT);
+			stream_wait(s, events == POLLIN ? s->in : s->out, events);
 		else if (errno != EINTR)
-			s->failed = errno == EPIPE || errno == ECONNRESET || errno == ETIMEDOUT ? "client-gone" : "io-error";
+			s->failed = failure(errno);
 	}
 	return s->failed == NULL;
 }

@@ -6,8 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct tls;
+
 struct stream {
 	int in, out;		/* non-blocking; the same socket, or inetd's descriptors 0 and 1 */
+	struct tls *tls;	/* what the octets go through; NULL: as they are */
 	int also;		/* wake up for this descriptor too while waiting for input; -1: none */
 	bool also_ready;	/* it has something to say, or is gone */
 	int64_t deadline;	/* clock_ms() by which all must be over; 0: none */
@@ -18,6 +21,15 @@ struct stream {
 
 /* Makes both descriptors non-blocking and, if they are TCP, sets TCP_NODELAY and what notices a dead peer in about two minutes. */
 void stream_start(struct stream *s, int in, int out);
+
+/*
+ * Lets TLS begin, with the keeper's help: from now on all octets go through it. False if the handshake failed or the time is over: s->failed says, and no octet
+ * may be sent any more.
+ */
+bool stream_tls(struct stream *s, int keeper);
+
+/* Is there input that has not been read (or the end of it)? */
+bool stream_has_input(const struct stream *s);
 
 /* Up to `size` octets, at least one. 0 if the client has closed or the time is over: s->failed says. */
 size_t stream_read(struct stream *s, char *buffer, size_t size);
