@@ -224,7 +224,10 @@ command_run(const struct conf *c, const struct command *command, int argc, char 
 	return command->run(c, &a);
 }
 
-/* -c and its kind may stand anywhere: they are brought to the front, where the parser that all programs share looks for them. */
+/*
+ * -c and its kind may stand anywhere: they are brought to the front, where the parser that all programs share looks for
+ * them.
+ */
 static void
 options_first(int argc, char **argv)
 {

@@ -41,7 +41,8 @@ int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int complain_store(const struct conf *c);
 
 /*
- * Opens the store for a change of one user who must be there: 0 with e begun, *u and *account his; or 1 after saying why, and e closed.
+ * Opens the store for a change of one user who must be there: 0 with e begun, *u and *account his; or 1 after saying why,
+ * and e closed.
  */
 int begin_user(const struct conf *c, const char *name, struct store_edit *e, struct store_user *u, struct account *account);
 /* Puts him back and commits. 0, or 1 after saying why; e is closed. */
@@ -56,8 +57,9 @@ int update_meta(struct store_edit *e, const struct arguments *a);
 gid_t store_group(const struct conf *c);
 
 /*
- * A password, into guarded memory that the caller gives to sodium_free: from the terminal, without echo and, if `twice`, a second time to be sure; if the standard input is
- * no terminal, its first line. NULL after saying why. `what` is "Password for demo".
+ * A password, into guarded memory that the caller gives to sodium_free: from the terminal, without echo and, if `twice`,
+ * a second time to be sure; if the standard input is no terminal, its first line. NULL after saying why. `what` is
+ * "Password for demo".
  */
 char *password_read(const char *what, bool twice);
 

@@ -1,6 +1,7 @@
 /*
- * authctl import: users of another server, with their hashes. What crypt(3) can read is taken as it is, and replaced by a hash of our own when
- * its user first logs in. Everything is read before anything is changed: a line that is not understood stops it all.
+ * authctl import: users of another server, with their hashes. What crypt(3) can read is taken as it is, and replaced by a
+ * hash of our own when its user first logs in. Everything is read before anything is changed: a line that is not
+ * understood stops it all.
  */
 #include <errno.h>
 #include <sodium.h>

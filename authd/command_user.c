@@ -45,7 +45,10 @@ new_password(const struct arguments *a, struct store_user *u)
 	return result;
 }
 
-/* What unknown users cost is what the latest one costs. The salt key stays: salts that changed would tell who is not there. */
+/*
+ * What unknown users cost is what the latest one costs. The salt key stays: salts that changed would tell who is not
+ * there.
+ */
 int
 update_meta(struct store_edit *e, const struct arguments *a)
 {

@@ -9,8 +9,8 @@
 void grant_start(const struct conf *c);
 
 /*
- * Asks for the maildrop of l->granted. Connects if there is no connection: spoold may have been restarted, and so may authd. The answer comes by
- * login_opened, later; -1 if there will be none since spoold cannot be reached.
+ * Asks for the maildrop of l->granted. Connects if there is no connection: spoold may have been restarted, and so may
+ * authd. The answer comes by login_opened, later; -1 if there will be none since spoold cannot be reached.
  */
 int grant_ask(struct login *l, const char *session, const char *client);
 /* No answer is wanted any more: a descriptor that still comes is closed. */

@@ -14,13 +14,17 @@ struct hash_cost {
 };
 
 /*
- * libsodium's "interactive" cost, 2 passes over 64 MiB: three times what OWASP asks at least, and some 100 ms of one core. The
- * next step up, 256 MiB a hash, is for keys on disk; a server that hashes on request would hand a flood of guesses a gigabyte.
+ * libsodium's "interactive" cost, 2 passes over 64 MiB: three times what OWASP asks at least, and some 100 ms of one
+ * core. The next step up, 256 MiB a hash, is for keys on disk; a server that hashes on request would hand a flood of
+ * guesses a gigabyte.
  */
 extern const struct hash_cost hash_cost_default;
 #define HASH_MEMORY_MIN	8192	/* libsodium's least */
 
-/* "$argon2id$..." of the password into `hash` (of `size`, at least STORE_HASH_SIZE). 0, or -1 if the memory is not to be had. */
+/*
+ * "$argon2id$..." of the password into `hash` (of `size`, at least STORE_HASH_SIZE). 0, or -1 if the memory is not to be
+ * had.
+ */
 int hash_make(char *hash, size_t size, const char *password, const struct hash_cost *cost);
 
 /* What a hash of ours costs. 0, or -1 if it is none of ours. */
@@ -34,7 +38,10 @@ bool hash_known(const char *hash);
 /* Is it one that we would not make: to be upgraded? */
 bool hash_is_foreign(const char *hash);
 
-/* The hasher: answers HASH with HASHED and MAKE with MADE on `channel` until that is closed. Already confined. Never returns. */
+/*
+ * The hasher: answers HASH with HASHED and MAKE with MADE on `channel` until that is closed. Already confined. Never
+ * returns.
+ */
 _Noreturn void hasher_run(int channel);
 
 #endif

@@ -28,8 +28,8 @@ login_start(const struct conf *c, size_t room)
 
 	if (all == NULL)
 		fatal("no locked memory for %zu logins at a time: raise the limit (LimitMEMLOCK=)", room);
-	memset(all, 0, room * sizeof *all);
-	for (size_t i = 0; i < room; i++) {
+	for (size_t i = 0; all != NULL && i < room; i++) {
+		memset(&all[i], 0, sizeof all[i]);
 		all[i].next = spare;
 		spare = &all[i];
 	}
@@ -213,7 +213,10 @@ login_opened(struct login *l, int fd, enum denial denial, const char *reason)
 	close(fd);
 }
 
-/* The client has proved who it is. The mechanism may have a last word, which the client acknowledges before it gets its answer (RFC 5034 section 4). */
+/*
+ * The client has proved who it is. The mechanism may have a last word, which the client acknowledges before it gets its
+ * answer (RFC 5034 section 4).
+ */
 static void
 proved(struct login *l)
 {
@@ -260,8 +263,8 @@ on_due(struct timer *t)
 }
 
 /*
- * From here on it is known who is meant. Every attempt passes once: the name is checked, the throttle has its say, and then goes on what
- * the exchange came to. Names that no user can have tell nothing when they are refused at once.
+ * From here on it is known who is meant. Every attempt passes once: the name is checked, the throttle has its say, and
+ * then goes on what the exchange came to. Names that no user can have tell nothing when they are refused at once.
  */
 static void
 admit(struct login *l)

@@ -3,7 +3,8 @@
  *
  *	exchange (SASL) -> wait (throttle) -> stores, in the configured order -> login-delay -> OPEN at spoold -> GRANTED
  *
- * A user who is not there goes the same way at the same cost as one whose password is wrong, through every store, and is answered alike.
+ * A user who is not there goes the same way at the same cost as one whose password is wrong, through every store, and is
+ * answered alike.
  */
 #ifndef POSTERN_AUTHD_LOGIN_H
 #define POSTERN_AUTHD_LOGIN_H

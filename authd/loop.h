@@ -1,4 +1,7 @@
-/* The verifier's event loop: descriptors and timers. Handlers never block. One event is served at a time, so whoever it is for may free anything. */
+/*
+ * The verifier's event loop: descriptors and timers. Handlers never block. One event is served at a time, so whoever it
+ * is for may free anything.
+ */
 #ifndef POSTERN_AUTHD_LOOP_H
 #define POSTERN_AUTHD_LOOP_H
 

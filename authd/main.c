@@ -1,10 +1,10 @@
 /*
- * authd's parent. As root: makes the run directory and the socket, forks the verifier, the hashers and the PAM process, starts anew whichever dies, and does
- * nothing else. It reads no message of anybody: what pop3d says goes to the verifier alone, which is not root.
+ * authd's parent. As root: makes the run directory and the socket, forks the verifier, the hashers and the PAM process,
+ * starts anew whichever dies, and does nothing else. It reads no message of anybody: what pop3d says goes to the verifier
+ * alone, which is not root.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sodium.h>
@@ -347,10 +347,23 @@ directory_make(const char *path, mode_t mode)
 		    (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
 }
 
+/* The ids of an account that is not root's. */
+static bool
+account_find_ids(const char *name, uid_t *uid, gid_t *gid)
+{
+	const struct passwd *pw = getpwnam(name);
+
+	if (pw == NULL || pw->pw_uid == 0 || pw->pw_gid == 0)
+		return false;
+	*uid = pw->pw_uid;
+	*gid = pw->pw_gid;
+	return true;
+}
+
 static void
 people_find(void)
 {
-	const struct passwd *pw;
+	gid_t gid;
 
 	people.root = privilege_is_root();
 	people.uid = geteuid();
@@ -362,15 +375,10 @@ people_find(void)
 		    conf_has(&conf.stores, STORE_PAM) ? "; PAM may know only this user's password" : "");
 		return;
 	}
-	pw = getpwnam(conf.authd_user);
-	if (pw == NULL || pw->pw_uid == 0 || pw->pw_gid == 0)
+	if (!account_find_ids(conf.authd_user, &people.uid, &people.gid))
 		fatal("[authd] user: there is no account %s that is not root; accepted: the name of an account", conf.authd_user);
-	people.uid = pw->pw_uid;
-	people.gid = pw->pw_gid;
-	pw = getpwnam(conf.pop3d_user);
-	if (pw == NULL)
-		fatal("[pop3d] user: there is no account %s; accepted: the name of an account", conf.pop3d_user);
-	people.pop3d = pw->pw_uid;
+	if (!account_find_ids(conf.pop3d_user, &people.pop3d, &gid))
+		fatal("[pop3d] user: there is no account %s that is not root; accepted: the name of an account", conf.pop3d_user);
 }
 
 /* Where the verifier keeps what it remembers; it alone may read it. */

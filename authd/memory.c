@@ -12,8 +12,8 @@
 #include "store_db.h"
 
 /*
- * One file a host, which nobody else reads: the struct as it is, behind a number that changes with it. Users of PAM and of users.db share a
- * name here when they share one there.
+ * One file a host, which nobody else reads: the struct as it is, behind a number that changes with it. Users of PAM and
+ * of users.db share a name here when they share one there.
  */
 #define MEMORY_VERSION	1
 

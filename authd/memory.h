@@ -1,7 +1,7 @@
 /*
- * What authd remembers of users by itself, in a file of its own under state-dir: when each was last here, when each app password was last used, and the Argon2id hash
- * that took the place of an imported one. It counts only as long as the user's record is unchanged, is written by the verifier alone, and may be deleted at any time: then
- * it begins afresh.
+ * What authd remembers of users by itself, in a file of its own under state-dir: when each was last here, when each app
+ * password was last used, and the Argon2id hash that took the place of an imported one. It counts only as long as the
+ * user's record is unchanged, is written by the verifier alone, and may be deleted at any time: then it begins afresh.
  */
 #ifndef POSTERN_AUTHD_MEMORY_H
 #define POSTERN_AUTHD_MEMORY_H
@@ -22,7 +22,9 @@ struct memory {
 /* The directory and file that hold it. -1 with ENAMETOOLONG. */
 int memory_directory(const struct conf *c, char *path, size_t size);
 
-/* The verifier: opens it, or starts afresh if it is damaged. Without it authd serves, and says what it will not remember. */
+/*
+ * The verifier: opens it, or starts afresh if it is damaged. Without it authd serves, and says what it will not remember.
+ */
 void memory_start(const struct conf *c);
 /* authctl: opens it to be read. -1 if it is not there or not to be read. */
 int memory_open(const struct conf *c);

@@ -1,6 +1,7 @@
 /*
  * What runs as root here: pam_run (forks, waits, kills), pam_try in the child (the modules). Nothing in this file
- * looks into a password; nothing reads what a client sent but the name, which the verifier has checked and is checked again.
+ * looks into a password; nothing reads what a client sent but the name, which the verifier has checked and is checked
+ * again.
  */
 #include "pam.h"
 
@@ -98,7 +99,10 @@ no_delay(int status, unsigned microseconds, void *data)
 	(void)data;
 }
 
-/* The four phases, one after the other until one says no. The mail session is not this process's: it is opened for the record, and closed. */
+/*
+ * The four phases, one after the other until one says no. The mail session is not this process's: it is opened for the
+ * record, and closed.
+ */
 static int
 phases(pam_handle_t *h)
 {
@@ -220,7 +224,10 @@ attempt_start(const struct conf *c, int channel, struct message *m)
 	*a = (struct attempt){ pid, ends[0], clock_ms() + PAM_SECONDS * 1000, ticket };
 }
 
-/* Whatever is left of an attempt goes: the child, and what a module forked (unless that has left the group, as a daemon may). */
+/*
+ * Whatever is left of an attempt goes: the child, and what a module forked (unless that has left the group, as a daemon
+ * may).
+ */
 static void
 attempt_end(struct attempt *a)
 {

@@ -1,4 +1,7 @@
-/* The PAM process: root's part of authd. A child a login runs the modules, so that one that hangs, crashes, prints or forks harms its own login only. */
+/*
+ * The PAM process: root's part of authd. A child a login runs the modules, so that one that hangs, crashes, prints or
+ * forks harms its own login only.
+ */
 #ifndef POSTERN_AUTHD_PAM_H
 #define POSTERN_AUTHD_PAM_H
 
@@ -12,8 +15,8 @@
 _Noreturn void pam_run(const struct conf *c, int channel);
 
 /*
- * The attempt itself, in this process: authentication, account and session phases. The PAM code; `user` (of USER_SIZE) becomes PAM_USER. Used by the child,
- * and by authctl test.
+ * The attempt itself, in this process: authentication, account and session phases. The PAM code; `user` (of USER_SIZE)
+ * becomes PAM_USER. Used by the child, and by authctl test.
  */
 int pam_try(const char *service, char *user, const char *password, const char *client);
 

@@ -1,5 +1,6 @@
 /*
- * A connection of pop3d's to the verifier. What it may say, when, and how often, is a table in peer.c; whoever says anything else is cut off.
+ * A connection of pop3d's to the verifier. What it may say, when, and how often, is a table in peer.c; whoever says
+ * anything else is cut off.
  */
 #ifndef POSTERN_AUTHD_PEER_H
 #define POSTERN_AUTHD_PEER_H
@@ -35,7 +36,10 @@ void peers_start(const struct conf *c);
 void peer_add(int fd);
 size_t peers_count(void);
 
-/* What login.c tells the client through pop3d. Each may end the peer, and the login with it: nothing of it may be touched after. */
+/*
+ * What login.c tells the client through pop3d. Each may end the peer, and the login with it: nothing of it may be touched
+ * after.
+ */
 void peer_challenge(struct login *l, const uint8_t *data, uint32_t length);
 void peer_granted(struct login *l, int fd, const char *user, bool no_delete);
 void peer_denied(struct login *l, enum denial denial, uint32_t seconds);

@@ -13,7 +13,10 @@
 /* More than any mechanism needs. */
 #define STEPS_MOST	6
 
-/* GNU SASL's name of the exchange, and whether it proves who the client is or yields a password. USER and PASS are PLAIN's by the time they get here. */
+/*
+ * GNU SASL's name of the exchange, and whether it proves who the client is or yields a password. USER and PASS are
+ * PLAIN's by the time they get here.
+ */
 static const struct exchange {
 	const char *name;
 	bool proves;
@@ -120,8 +123,8 @@ set_secret(Gsasl_session *session, struct login *l)
 }
 
 /*
- * The TLS facts, where -PLUS is offered on this connection: then a client that says the server has no -PLUS has been lied to on the way, and
- * GNU SASL refuses it.
+ * The TLS facts, where -PLUS is offered on this connection: then a client that says the server has no -PLUS has been lied
+ * to on the way, and GNU SASL refuses it.
  */
 static int
 set_binding(Gsasl_session *session, const struct login *l, Gsasl_property property)

@@ -1,4 +1,7 @@
-/* The mechanisms' exchanges, which GNU SASL runs. What they yield is a name and a password to be verified, or that the client has proved who it is. */
+/*
+ * The mechanisms' exchanges, which GNU SASL runs. What they yield is a name and a password to be verified, or that the
+ * client has proved who it is.
+ */
 #ifndef POSTERN_AUTHD_SASL_H
 #define POSTERN_AUTHD_SASL_H
 

@@ -5,8 +5,8 @@
 #include "store.h"
 
 /*
- * The client pays for these, once a login. They are also what a thief of users.db has to pay for a guess, where Argon2id would cost him more: hence many more than
- * the 4,096 of RFC 7677.
+ * The client pays for these, once a login. They are also what a thief of users.db has to pay for a guess, where Argon2id
+ * would cost him more: hence many more than the 4,096 of RFC 7677.
  */
 #define SCRAM_ITERATIONS	100000
 #define SCRAM_ITERATIONS_MIN	4096

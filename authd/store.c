@@ -13,8 +13,8 @@
 #include "store_db.h"
 
 /*
- * A record: the version, then fields of a tag, a length and so many octets; numbers in network byte order. A tag that this
- * version does not know makes the record unreadable rather than half understood.
+ * A record: the version, then fields of a tag, a length and so many octets; numbers in network byte order. A tag that
+ * this version does not know makes the record unreadable rather than half understood.
  */
 #define RECORD_VERSION	1
 enum tag { TAG_LOCKED = 1, TAG_HASH, TAG_SCRAM, TAG_SECRET, TAG_APP, TAG_SALT_KEY, TAG_ITERATIONS };

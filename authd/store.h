@@ -1,10 +1,10 @@
 /*
- * The user store `db`: users.db, the secrets by which users prove who they are. The only file that knows Berkeley DB, besides lib/accounts.c,
- * which reads the file without secrets that lies beside it.
+ * The user store `db`: users.db, the secrets by which users prove who they are. The only file that knows Berkeley DB,
+ * besides lib/accounts.c, which reads the file without secrets that lies beside it.
  *
- * Readers open the file read-only, take no lock, and look at each question whether another file has taken its name. Writers
- * (authctl alone) change copies of users.db and maildrops.db and rename them over the old ones, under one lock: whatever
- * happens, each of the two is the old file or the new one.
+ * Readers open the file read-only, take no lock, and look at each question whether another file has taken its name.
+ * Writers (authctl alone) change copies of users.db and maildrops.db and rename them over the old ones, under one lock:
+ * whatever happens, each of the two is the old file or the new one.
  */
 #ifndef POSTERN_AUTHD_STORE_H
 #define POSTERN_AUTHD_STORE_H
@@ -54,7 +54,10 @@ struct store_user {
 	uint8_t digest[STORE_DIGEST_SIZE];
 };
 
-/* What the file says of itself: what to show and to spend for a user who is not there, so that he cannot be told from one who is. */
+/*
+ * What the file says of itself: what to show and to spend for a user who is not there, so that he cannot be told from one
+ * who is.
+ */
 struct store_meta {
 	char hash[STORE_HASH_SIZE];	/* of a password that nobody knows, at the cost that authctl last used */
 	uint8_t salt_key[STORE_KEY_SIZE];	/* salts of unknown users come from it */
@@ -75,8 +78,8 @@ void store_start(struct store_file *s, const char *path);
 void store_end(struct store_file *s);
 
 /*
- * 1 and *u, 0 if there is no such user (or no file), -1 with errno (logged once a state: EIO damaged, EPROTO a record of another version, EACCES).
- * The caller wipes *u.
+ * 1 and *u, 0 if there is no such user (or no file), -1 with errno (logged once a state: EIO damaged, EPROTO a record of
+ * another version, EACCES). The caller wipes *u.
  */
 int store_find(struct store_file *s, const char *name, struct store_user *u);
 /* The same for the file itself. */
@@ -86,7 +89,10 @@ int store_meta(struct store_file *s, struct store_meta *meta);
 uint8_t *store_encode(const struct store_user *u, size_t *length);
 int store_decode(struct store_user *u, const uint8_t *record, size_t length);
 
-/* Is this a name that a user may have: 1 to 255 octets of UTF-8 without control characters, blanks, '/', ':' or a '.' or '-' in front? NULL, or what is accepted. */
+/*
+ * Is this a name that a user may have: 1 to 255 octets of UTF-8 without control characters, blanks, '/', ':' or a '.' or
+ * '-' in front? NULL, or what is accepted.
+ */
 const char *store_name_check(const char *name);
 
 /*
@@ -116,7 +122,9 @@ int edit_remove(struct store_edit *e, const char *name);
 
 /* In which order the two new files take their names: see lib/accounts.h. */
 enum edit_order { EDIT_ADDS, EDIT_REMOVES };
-/* Makes it durable and real. 0, or -1 with errno: then each file is the old or the new one, and e is closed either way. */
+/*
+ * Makes it durable and real. 0, or -1 with errno: then each file is the old or the new one, and e is closed either way.
+ */
 int edit_commit(struct store_edit *e, enum edit_order order);
 void edit_abandon(struct store_edit *e);
 
@@ -124,8 +132,9 @@ void edit_abandon(struct store_edit *e);
 int store_each(const char *path, int (*each)(const char *name, const struct store_user *u, void *arg), void *arg);
 
 /*
- * The key of the store: in a file of its own, users.db.key, beside users.db. App passwords are hashed and secrets sealed with it. `make`: make one if
- * there is none (authctl). 1, 0 if there is none, -1 with errno. `key` is in the caller's guarded memory.
+ * The key of the store: in a file of its own, users.db.key, beside users.db. App passwords are hashed and secrets sealed
+ * with it. `make`: make one if there is none (authctl). 1, 0 if there is none, -1 with errno. `key` is in the caller's
+ * guarded memory.
  */
 int store_key(const char *path, gid_t group, bool make, uint8_t key[static STORE_KEY_SIZE]);
 

@@ -11,7 +11,9 @@
 #define BUCKETS		4096
 #define WAYS		4
 
-/* Of a kind of key: how many failures are free, the first wait, the longest, and how long until one failure is forgotten. */
+/*
+ * Of a kind of key: how many failures are free, the first wait, the longest, and how long until one failure is forgotten.
+ */
 struct rule {
 	uint32_t free;
 	int64_t first, most;

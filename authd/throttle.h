@@ -1,7 +1,8 @@
 /*
- * Guessing is slowed, by address (IPv4 /32, IPv6 /64) and by user. The first few failures are free; then every one doubles the wait before the
- * next attempt is looked at. Attempts from one address wait in line behind each other; a user's wait is short and each attempt's own, so that
- * guessing at an account from many places does not lock its owner out, who comes from elsewhere.
+ * Guessing is slowed, by address (IPv4 /32, IPv6 /64) and by user. The first few failures are free; then every one
+ * doubles the wait before the next attempt is looked at. Attempts from one address wait in line behind each other; a
+ * user's wait is short and each attempt's own, so that guessing at an account from many places does not lock its owner
+ * out, who comes from elsewhere.
  */
 #ifndef POSTERN_AUTHD_THROTTLE_H
 #define POSTERN_AUTHD_THROTTLE_H
@@ -11,12 +12,16 @@
 void throttle_start(void);
 
 /*
- * An attempt begins: it counts as a failure until throttle_refund says otherwise, so that hanging up early gains nothing. Returns how many
- * milliseconds it has to wait, or -1 if so many wait already that it is to be refused. `address` may be empty (no Internet peer).
+ * An attempt begins: it counts as a failure until throttle_refund says otherwise, so that hanging up early gains nothing.
+ * Returns how many milliseconds it has to wait, or -1 if so many wait already that it is to be refused. `address` may be
+ * empty (no Internet peer).
  */
 int64_t throttle_charge(const char *address, const char *user);
 
-/* The attempt succeeded: the user's failures are forgotten; of the address's only this one, or one account of one's own would buy guesses at others'. */
+/*
+ * The attempt succeeded: the user's failures are forgotten; of the address's only this one, or one account of one's own
+ * would buy guesses at others'.
+ */
 void throttle_refund(const char *address, const char *user);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Random passwords that we make: app passwords, and the secrets of APOP and CRAM-MD5. 140 bits, in 7 groups of 4 for typing. No guess reaches that, so an app
- * password is kept as one fast keyed hash, and costs microseconds.
+ * Random passwords that we make: app passwords, and the secrets of APOP and CRAM-MD5. 140 bits, in 7 groups of 4 for
+ * typing. No guess reaches that, so an app password is kept as one fast keyed hash, and costs microseconds.
  */
 #ifndef POSTERN_AUTHD_TOKEN_H
 #define POSTERN_AUTHD_TOKEN_H

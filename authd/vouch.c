@@ -16,8 +16,8 @@
 #define PATIENCE	45000
 
 /*
- * How long PAM's modules take tells what they found, and nothing can be done about it in there: its refusal is passed on at the next
- * whole second since it was asked.
+ * How long PAM's modules take tells what they found, and nothing can be done about it in there: its refusal is passed on
+ * at the next whole second since it was asked.
  */
 #define GRAIN		1000
 
@@ -227,8 +227,8 @@ ask(struct login *l, bool pam)
 }
 
 /*
- * What a hasher is asked about: the user's hash, or the one that took its place when he last logged in; for want of either the store's own, which costs the
- * same. False if there is no store at all.
+ * What a hasher is asked about: the user's hash, or the one that took its place when he last logged in; for want of
+ * either the store's own, which costs the same. False if there is no store at all.
  */
 static bool
 choose_hash(struct login *l)

@@ -13,7 +13,9 @@ void vouch_password(struct login *l);
 /* l's timer is due while a store is being asked. */
 void vouch_due(struct login *l);
 
-/* The SCRAM verifier of l->user; for one who is not there, is locked, or has none, a stable invention that nothing fits. */
+/*
+ * The SCRAM verifier of l->user; for one who is not there, is locked, or has none, a stable invention that nothing fits.
+ */
 void vouch_scram(struct login *l, struct store_scram *s);
 /* The same with the secret of APOP and CRAM-MD5. */
 void vouch_secret(struct login *l, char text[static TOKEN_TEXT]);

@@ -48,17 +48,15 @@ queue_put(struct queue *queue, struct question *q)
 	queue->length++;
 }
 
-static struct question *
+/* Takes the first one out. */
+static void
 queue_take(struct queue *queue)
 {
 	struct question *q = queue->first;
 
-	if (q == NULL)
-		return NULL;
 	queue->first = q->next;
 	queue->length--;
 	q->next = NULL;
-	return q;
 }
 
 static void
@@ -66,8 +64,12 @@ queue_remove(struct queue *queue, struct question *gone)
 {
 	struct question *before = NULL, *q = queue->first;
 
-	for (; q != gone; q = q->next)
+	while (q != NULL && q != gone) {
 		before = q;
+		q = q->next;
+	}
+	if (q == NULL)
+		return;
 	if (before == NULL)
 		queue->first = q->next;
 	else
@@ -119,12 +121,14 @@ serve_hashers(void)
 		struct hasher *h = &hashers[i];
 		if (h->source.fd == -1 || h->busy)
 			continue;
-		if (send_hash(h, hash_queue.first) == -1) {
+		struct question *q = hash_queue.first;
+		if (send_hash(h, q) == -1) {
 			hasher_gone(h);		/* what waits goes on waiting for another */
 			continue;
 		}
-		h->asked = queue_take(&hash_queue);
-		h->asked->state = QUESTION_ASKED;
+		queue_take(&hash_queue);
+		q->state = QUESTION_ASKED;
+		h->asked = q;
 		h->busy = true;
 	}
 }
@@ -153,11 +157,12 @@ serve_pam(void)
 	for (size_t i = 0; i < PAM_CHILDREN && pam_queue.first != NULL && pam.fd != -1; i++) {
 		if (places[i].ticket != 0)
 			continue;
-		if (send_attempt(pam_queue.first) == -1) {
+		struct question *q = pam_queue.first;
+		if (send_attempt(q) == -1) {
 			pam_gone();
 			return;
 		}
-		struct question *q = queue_take(&pam_queue);
+		queue_take(&pam_queue);
 		q->state = QUESTION_ASKED;
 		places[i] = (struct pam_place){ q->ticket, q };
 	}

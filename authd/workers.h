@@ -1,4 +1,7 @@
-/* Asking the hashers and the PAM process. What does not fit at once waits in a queue that is bounded: a flood becomes [SYS/TEMP], not swap. */
+/*
+ * Asking the hashers and the PAM process. What does not fit at once waits in a queue that is bounded: a flood becomes
+ * [SYS/TEMP], not swap.
+ */
 #ifndef POSTERN_AUTHD_WORKERS_H
 #define POSTERN_AUTHD_WORKERS_H
 
@@ -20,7 +23,10 @@ struct question {
 	const char *user, *client;	/* PAM */
 	/* `verdict` is PAM's, NULL from a hasher. */
 	void (*on_answer)(struct question *q, enum answer answer, const struct body_verdict *verdict);
-	/* if set, a hasher is asked not whether the password fits, but for a hash of it at the cost of this one; empty if it failed */
+	/*
+	 * if set, a hasher is asked not whether the password fits, but for a hash of it at the cost of this one; empty if
+	 * it failed
+	 */
 	void (*on_made)(struct question *q, const char *hash);
 };
 

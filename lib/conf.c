@@ -443,6 +443,11 @@ conf_run_path(const struct conf *c, const char *name, char *path, size_t size)
 /* A mechanism that shows the password, or makes it guessable, to whoever listens. */
 #define SHOWS_PASSWORD ((1u << MECHANISM_PLAIN) | (1u << MECHANISM_LOGIN) | (1u << MECHANISM_USER))
 
+/* What needs the TLS connection under it, and what needs the user's own record. */
+#define NEEDS_TLS	((1u << MECHANISM_SCRAM_SHA_256_PLUS) | (1u << MECHANISM_EXTERNAL))
+#define NEEDS_DB	((1u << MECHANISM_SCRAM_SHA_256_PLUS) | (1u << MECHANISM_SCRAM_SHA_256) | (1u << MECHANISM_CRAM_MD5) | \
+	(1u << MECHANISM_APOP))
+
 uint32_t
 conf_mechanisms(const struct conf *c, bool tls, bool loopback)
 {
@@ -452,6 +457,10 @@ conf_mechanisms(const struct conf *c, bool tls, bool loopback)
 		offered |= 1u << c->mechanisms.item[i];
 	if (!tls && c->cleartext_login != CLEARTEXT_ALWAYS && !(c->cleartext_login == CLEARTEXT_LOOPBACK && loopback))
 		offered &= ~SHOWS_PASSWORD;
+	if (!tls)
+		offered &= ~NEEDS_TLS;
+	if (!conf_has(&c->stores, STORE_DB))
+		offered &= ~NEEDS_DB;
 	return offered;
 }
 
