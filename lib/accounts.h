@@ -1,10 +1,11 @@
 /*
- * Where the mail of a user of store `db` is: maildrops.db, which lies beside users.db and holds no secret. It is a Berkeley DB file, access method
- * hash, one record a user: the key is the name, the value an account record (accounts.c). Only authctl writes, and replaces the file whole, so a
- * reader needs no lock and no write access; spoold reads it for every session anew, authctl to change it.
+ * Where the mail of a user of store `db` is: maildrops.db, which lies beside users.db and holds no secret. It is a
+ * Berkeley DB file, access method hash, one record a user: the key is the name, the value an account record (accounts.c).
+ * Only authctl writes, and replaces the file whole, so a reader needs no lock and no write access; spoold reads it for
+ * every session anew, authctl to change it.
  *
- * Every user of users.db has a record here. authctl replaces maildrops.db first when it adds and users.db first when it removes, so
- * that a crash between the two leaves nobody who can log in without one.
+ * Every user of users.db has a record here. authctl replaces maildrops.db first when it adds and users.db first when it
+ * removes, so that a crash between the two leaves nobody who can log in without one.
  */
 #ifndef POSTERN_ACCOUNTS_H
 #define POSTERN_ACCOUNTS_H
@@ -29,8 +30,8 @@ struct account {
 int accounts_path(const char *users_db, char *path, size_t size);
 
 /*
- * Looks `user` up in the maildrops.db beside users_db. 1 with *a filled; 0 if there is no such user (or no such file); -1 with
- * errno (EIO: damaged, EPROTO: a record that this version does not know). Blocks on the disk. Leaves nothing open.
+ * Looks `user` up in the maildrops.db beside users_db. 1 with *a filled; 0 if there is no such user (or no such file); -1
+ * with errno (EIO: damaged, EPROTO: a record that this version does not know). Blocks on the disk. Leaves nothing open.
  */
 int account_find(const char *users_db, const char *user, struct account *a);
 
