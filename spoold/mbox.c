@@ -582,32 +582,6 @@ cut_add(struct cuts *c, struct range r)
 		c->range[c->count++] = r;
 }
 
-/*
- * Where the marked messages are, if all of them are where they were. `trusted`: nobody has touched what was scanned. 1; 0: some are not; -1.
- */
-static int
-cuts_in_place(struct maildrop *m, const struct mbox *b, const uint8_t *marks, bool trusted, off_t size, struct cuts *c)
-{
-	struct content_hash *h = content_new();
-	uint32_t count = inventory_count(m->inventory);
-	int good = h != NULL ? 1 : -1;
-
-	for (uint32_t i = 0; i < count && good == 1; i++) {
-		struct inventory_message im;
-		struct range r;
-		if ((marks[i] & MARK_DELETED) == 0)
-			continue;
-		const struct catalogue_row *row = inventory_row(m->inventory, i);
-		good = row_frame(b->fd, (off_t)row->offset, row->length, size, &r);
-		if (good == 1 && !trusted)
-			good = inventory_get(m->inventory, i, &im) == -1 ? -1 : row_holds(b, &im, h, -1);
-		if (good == 1)
-			cut_add(c, r);
-	}
-	free(h);
-	return good;
-}
-
 static int
 look_compare(const void *a, const void *b)
 {
@@ -644,6 +618,52 @@ group_end(const struct look *l, uint32_t from, uint32_t count)
 	while (i < count && memcmp(l[i].fingerprint, l[from].fingerprint, FINGERPRINT_SIZE) == 0)
 		i++;
 	return i;
+}
+
+/* Is there a marked message with a twin that is not marked? Then its place alone does not tell which of them it is. */
+static bool
+twins_apart(struct maildrop *m, const uint8_t *marks)
+{
+	uint32_t count = inventory_count(m->inventory);
+	struct look *l = looks_of(m->inventory);
+	bool apart = l == NULL;
+
+	if (l != NULL)
+		qsort(l, count, sizeof *l, look_compare);
+	for (uint32_t i = 1; !apart && i < count; i++)
+		apart = ((marks[l[i].index] ^ marks[l[i - 1].index]) & MARK_DELETED) != 0 &&
+		    memcmp(l[i].fingerprint, l[i - 1].fingerprint, FINGERPRINT_SIZE) == 0;
+	free(l);
+	return apart;
+}
+
+/*
+ * Where the marked messages are, if all of them are where they were. `trusted`: nobody has touched what was scanned. 1; 0: some are not; -1.
+ */
+static int
+cuts_in_place(struct maildrop *m, const struct mbox *b, const uint8_t *marks, bool trusted, off_t size, struct cuts *c)
+{
+	struct content_hash *h = content_new();
+	uint32_t count = inventory_count(m->inventory);
+	int good = h == NULL ? -1 : 1;
+	/* where twins are marked apart, all of them must be where they were: so look at every message */
+	bool all = !trusted && twins_apart(m, marks);
+
+	for (uint32_t i = 0; i < count && good == 1; i++) {
+		struct inventory_message im;
+		struct range r;
+		bool marked = (marks[i] & MARK_DELETED) != 0;
+		if (!marked && !all)
+			continue;
+		const struct catalogue_row *row = inventory_row(m->inventory, i);
+		good = row_frame(b->fd, (off_t)row->offset, row->length, size, &r);
+		if (good == 1 && !trusted)
+			good = inventory_get(m->inventory, i, &im) == -1 ? -1 : row_holds(b, &im, h, -1);
+		if (good == 1 && marked)
+			cut_add(c, r);
+	}
+	free(h);
+	return good;
 }
 
 /*

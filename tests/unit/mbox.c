@@ -1,0 +1,503 @@
+/*
+ * The mbox store: where messages begin and end, and what an UPDATE removes when others have been at work. The parent's answers are
+ * stubs here; everything else is the real thing, on files in a directory of its own.
+ * links: spoold/mbox.c spoold/maildir.c spoold/listing.c spoold/intent.c spoold/maildrop.c spoold/scan.c spoold/lock.c spoold/journal.c
+ * links: spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c
+ * links: lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c lib/wire.c
+ * libs: -lnettle -lxxhash
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <sodium.h>
+
+#include "log.h"
+#include "system.h"
+
+#include "../../spoold/ask.h"
+#include "../../spoold/maildrop.h"
+#include "../../spoold/scan.h"
+
+static char directory[] = "/tmp/postern-mbox-XXXXXX";
+static char path[64], journal_path[64], cache_path[64];
+static int dotlocks;
+static bool no_journal;
+
+void ask_open(int fd) { (void)fd; }
+void ask_resolved(const struct grant *g) { (void)g; }
+void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
+void ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; }
+bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
+
+int
+ask_privileged(uint32_t what)
+{
+	if (what == PRIVILEGED_JOURNAL_DROP)
+		unlink(journal_path);
+	else if (what == PRIVILEGED_DOTLOCK_MAKE || what == PRIVILEGED_DOTLOCK_REMOVE)
+		dotlocks++;
+	return 0;
+}
+
+int
+ask_file(uint32_t what)
+{
+	if (what == PRIVILEGED_JOURNAL_FIND)
+		return open(journal_path, O_RDWR | O_CLOEXEC);
+	if (what == PRIVILEGED_JOURNAL_MAKE && no_journal) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return open(what == PRIVILEGED_JOURNAL_MAKE ? journal_path : cache_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+}
+
+static struct conf conf;
+static struct grant grant;
+static struct maildrop m;
+
+static int
+set_up_all(void **state)
+{
+	char error[256];
+
+	(void)state;
+	if (sodium_init() == -1 || mkdtemp(directory) == NULL)
+		return -1;
+	snprintf(path, sizeof path, "%s/u", directory);
+	snprintf(journal_path, sizeof journal_path, "%s/journal", directory);
+	snprintf(cache_path, sizeof cache_path, "%s/cache", directory);
+	if (conf_load(&conf, "/nonexistent", true, error, sizeof error) == -1)
+		return -1;
+	conf.log_level = LOG_EMERG;
+	conf.log = LOG_TO_STDERR;
+	log_open(&conf, -1);
+	string_copy(grant.user, sizeof grant.user, "u");
+	string_copy(grant.mbox, sizeof grant.mbox, path);
+	grant.kind = STORE_MBOX;
+	return 0;
+}
+
+static int
+tear_down_all(void **state)
+{
+	(void)state;
+	return rmdir(directory);
+}
+
+static void
+put(const char *text, size_t length)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	assert_int_equal(write(fd, text, length), length);
+	close(fd);
+}
+
+static void
+append(const char *text)
+{
+	int fd = open(path, O_WRONLY | O_APPEND, 0600);
+
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static void
+assert_file(const char *text)
+{
+	static char have[65536];
+	int fd = open(path, O_RDONLY);
+	ssize_t n = read(fd, have, sizeof have - 1);
+
+	close(fd);
+	have[n] = '\0';
+	assert_string_equal(have, text);
+}
+
+static int
+clean(void **state)
+{
+	char lock[80];
+
+	(void)state;
+	unlink(path);
+	unlink(journal_path);
+	unlink(cache_path);
+	snprintf(lock, sizeof lock, "%s.lock", path);
+	assert_int_equal(unlink(lock), -1);	/* none is ever left */
+	no_journal = false;
+	return 0;
+}
+
+static void
+open_drop(void)
+{
+	assert_int_equal(maildrop_open(&m, &conf, &grant, false), 0);
+	assert_int_equal(maildrop_scan(&m), 0);
+	if (!m.missing)
+		m.store->remember(&m);
+}
+
+static void
+close_drop(void)
+{
+	if (!m.missing) {
+		m.store->remember(&m);
+		m.store->release(&m);
+		cache_close(m.cache);
+		close(m.cache_fd);	/* and its lock with it */
+	}
+	close(m.catalogue);
+}
+
+/* An UPDATE that deletes those whose number is in the string. */
+static int
+update(const char *numbers, struct tally *t)
+{
+	int fd = sealed_create("marks");
+	uint32_t count = maildrop_count(&m);
+	uint8_t marks[64] = { 0 };
+
+	for (; *numbers != '\0'; numbers++)
+		marks[*numbers - '1'] = MARK_DELETED;
+	assert_int_equal(write(fd, marks, count), count);
+	assert_int_equal(sealed_finish(fd), 0);
+	int result = maildrop_update(&m, fd, count, false, t);
+	close(fd);
+	return result;
+}
+
+struct shape {
+	const char *text;
+	const char *messages[6];	/* as they are on disk */
+};
+
+#define F "From a@b Fri Jul  8 12:08:34 2011\n"
+#define H "Subject: x\n"
+static const struct shape shapes[] = {
+	{ "", { NULL } },
+	{ F H "\nbody\n\n", { H "\nbody\n" } },
+	{ F H "\nbody\n", { H "\nbody\n" } },
+	{ F H "\nbody", { H "\nbody" } },
+	{ F H "\nbody\n\n\n\n", { H "\nbody\n\n\n" } },
+	{ F H "\na\n\n" F H "\nb\n\n", { H "\na\n", H "\nb\n" } },
+	/* no empty line before the From_ line */
+	{ F H "\na\n" F H "\nb\n", { H "\na\n", H "\nb\n" } },
+	{ "From - \n" H "\na\n--end--\nFrom - \n" H "\nb\n", { H "\na\n--end--\n", H "\nb\n" } },
+	{ "From 1844@xxx\n" H "\na\n\nFrom 1845@xxx\n" H "\nb\n\n", { H "\na\n", H "\nb\n" } },
+	/* no date, but an address, after an empty line and before a field */
+	{ F H "\na\n\nFrom a@b some day\n" H "\nb\n\n", { H "\na\n", H "\nb\n" } },
+	/* not From_ lines */
+	{ F H "\nFrom here to there\nis far\n\n", { H "\nFrom here to there\nis far\n" } },
+	{ F H "\na\n\nFrom here on: nothing\nNote: nothing\n\n", { H "\na\n\nFrom here on: nothing\nNote: nothing\n" } },
+	{ F H "\na\nFrom a@b Fri Jul  8 12:08:34 2011\nno field\n\n", { H "\na\nFrom a@b Fri Jul  8 12:08:34 2011\nno field\n" } },
+	{ F H "\n>From a@b Fri Jul  8 12:08:34 2011\n" H "\n", { H "\n>From a@b Fri Jul  8 12:08:34 2011\n" H } },
+	{ F H "\nFrom\nFromage\n\n", { H "\nFrom\nFromage\n" } },
+	/* headers only, empty messages */
+	{ F H "\n", { H } },
+	{ F H "\n\n", { H "\n" } },
+	{ F H, { H } },
+	{ F "\n", { "" } },
+	{ F, { "" } },
+	{ F "\n" F "\n" F H "\n", { "", "", H } },
+	/* CRLF on disk */
+	{ "From a@b Fri Jul  8 12:08:34 2011\r\nSubject: x\r\n\r\na\r\n\r\nFrom a@b Fri Jul  8 12:08:34 2011\r\nSubject: y\r\n\r\nb\r\n\r\n",
+	  { "Subject: x\r\n\r\na\r\n", "Subject: y\r\n\r\nb\r\n" } },
+	{ "From a@b Fri, 8 Jul 2011 12:08:34 +0200\n" H "\na\n\nFrom a@b Fri, 8 Jul 2011 12:08:34 +0200\n" H "\nb\n", { H "\na\n", H "\nb\n" } },
+	{ "\n\n" F H "\na\n", { H "\na\n" } },
+	{ F ">From a@b Fri Jul  8 12:08:34 2011\n" H "\na\n\n", { ">From a@b Fri Jul  8 12:08:34 2011\n" H "\na\n" } },
+	/* the pseudo message */
+	{ "From MAILER-DAEMON Fri Jul  8 12:08:34 2011\nFrom: Mail System Internal Data <MAILER-DAEMON@h>\n"
+	  "Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\nX-IMAP: 1310152114 0000000001\nStatus: RO\n\nThis text\n\n"
+	  F H "\na\n\n", { H "\na\n" } },
+	{ F H "\na\n\n" F "Subject: FOLDER INTERNAL DATA\nX-IMAP: 1 1\n\nb\n\n", { H "\na\n", "Subject: FOLDER INTERNAL DATA\nX-IMAP: 1 1\n\nb\n" } },
+};
+
+static uint64_t
+octets_of(const char *text)
+{
+	struct wire_like { uint64_t n; char last; } w = { 0, 0 };
+	size_t length = strlen(text);
+
+	for (size_t i = 0; i < length; i++) {
+		w.n += 1 + (text[i] == '\n' && w.last != '\r');
+		w.last = text[i];
+	}
+	return w.n + (length > 0 && w.last != '\n' ? 2 : 0);
+}
+
+/* Opened twice: the second time from the cache. */
+static void
+shapes_are_read(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof shapes / sizeof shapes[0]; i++) {
+		const struct shape *s = &shapes[i / 2];
+		uint32_t count = 0;
+		if (i % 2 == 0) {
+			unlink(cache_path);
+			put(s->text, strlen(s->text));
+		}
+		open_drop();
+		while (count < 6 && s->messages[count] != NULL)
+			count++;
+		if (maildrop_count(&m) != count)
+			fail_msg("shape %zu: %u messages, not %u", i / 2, maildrop_count(&m), count);
+		for (uint32_t n = 0; n < count; n++) {
+			const struct catalogue_row *row = inventory_row(m.inventory, n);
+			const char *want = s->messages[n];
+			char have[512];
+			if (row->length != strlen(want) || pread(m.reader, have, row->length, (off_t)row->offset) != (ssize_t)row->length ||
+			    memcmp(have, want, row->length) != 0)
+				fail_msg("shape %zu: message %u is %.*s", i / 2, n + 1, (int)row->length, have);
+			assert_int_equal(row->octets, octets_of(want));
+		}
+		close_drop();
+	}
+}
+
+/* Every boundary of the buffer: a From_ line that is cut anywhere is still found. */
+static void
+boundaries(void **state)
+{
+	enum { BUFFER_SIZE = 256 << 10 };
+	static char text[BUFFER_SIZE + 8192];
+	static const char tail[] = "\n\n" F H "\nb\n\n";
+
+	(void)state;
+	for (int shift = -80; shift < 8; shift++) {
+		size_t length = (size_t)(BUFFER_SIZE + shift);
+		memset(text, 'x', sizeof text);
+		memcpy(text, F H "\n", strlen(F H "\n"));
+		memcpy(text + length, tail, sizeof tail - 1);
+		put(text, length + sizeof tail - 1);
+		unlink(cache_path);
+		open_drop();
+		assert_int_equal(maildrop_count(&m), 2);
+		assert_int_equal(inventory_row(m.inventory, 0)->length, length + 1 - strlen(F));
+		assert_int_equal(inventory_row(m.inventory, 1)->length, strlen(H "\nb\n"));
+		close_drop();
+	}
+}
+
+static void
+not_an_mbox(void **state)
+{
+	(void)state;
+	put("hello\n", 6);
+	assert_int_equal(maildrop_open(&m, &conf, &grant, false), 0);
+	assert_int_equal(maildrop_scan(&m), -1);
+	assert_int_equal(m.failure, FAILURE_KIND);
+	m.store->release(&m);
+	assert_file("hello\n");
+}
+
+#define A F "Subject: a\n\na\n\n"
+#define B F "Subject: b\n\nb\n\n"
+#define C F "Subject: c\n\nc\n\n"
+#define D F "Subject: d\n\nd\n\n"
+#define P "From MAILER-DAEMON Fri Jul  8 12:08:34 2011\nSubject: FOLDER INTERNAL DATA\nX-IMAP: 1 2\n\nx\n\n"
+
+/* What is there, what becomes of it during the session, what is deleted, what must be there then, and how many were left (-1: all is well). */
+static const struct session {
+	const char *before, *meanwhile, *delete, *after;
+	int left;
+} sessions[] = {
+	{ A B C, NULL, "1", B C, -1 },
+	{ A B C, NULL, "2", A C, -1 },
+	{ A B C, NULL, "3", A B, -1 },
+	{ A B C, NULL, "13", B, -1 },
+	{ A B C, NULL, "123", "", -1 },
+	{ P A B, NULL, "12", P, -1 },
+	{ P A B, NULL, "1", P B, -1 },
+	{ A F "Subject: b\n\nno end", NULL, "2", A, -1 },
+	{ A F "Subject: b\n\nno end", NULL, "1", F "Subject: b\n\nno end", -1 },
+	/* grown */
+	{ A B, A B C, "1", B C, -1 },
+	{ A B, A B C, "2", A C, -1 },
+	{ A B, A B C, "12", C, -1 },
+	{ A F "Subject: b\n\nno end", A F "Subject: b\n\nno end\n\n" C, "2", A C, -1 },
+	/* others have deleted */
+	{ A B C, B C, "2", C, -1 },
+	{ A B C, B C, "1", B C, -1 },
+	{ A B C, "", "2", "", -1 },
+	{ A B C, C, "12", C, -1 },
+	/* a reader has set Status, which is not content */
+	{ A B C, F "Subject: a\nStatus: RO\n\na\n\n" B C, "1", B C, -1 },
+	{ A B C, F "Subject: a\nStatus: RO\n\na\n\n" B C, "3", F "Subject: a\nStatus: RO\n\na\n\n" B, -1 },
+	/* and the order is another */
+	{ A B C, C B A, "1", C B, -1 },
+	{ A B C, C D B A, "13", D B, -1 },
+	/* the marked one has been changed: it stays */
+	{ A B C, A F "Subject: b\n\nother\n\n" C, "2", A F "Subject: b\n\nother\n\n" C, 1 },
+	{ A B C, A F "Subject: b\n\nother\n\n" C, "23", A F "Subject: b\n\nother\n\n", 1 },
+	/* byte-identical twins */
+	{ A A B, NULL, "1", A B, -1 },
+	{ A A B, A B A, "12", B, -1 },
+	{ A A B, A B, "1", A B, -1 },	/* the one that is gone may be the marked one */
+	{ A A B, A B, "12", B, -1 },
+	{ A A B, C A B, "1", C A B, 1 },
+	/* no mbox any more */
+	{ A B, "junk\n", "1", "junk\n", 2 },
+};
+
+static void
+updates(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof sessions / sizeof sessions[0]; i++) {
+		const struct session *s = &sessions[i];
+		struct tally t;
+		unlink(cache_path);
+		put(s->before, strlen(s->before));
+		open_drop();
+		if (s->meanwhile != NULL)
+			put(s->meanwhile, strlen(s->meanwhile));
+		int result = update(s->delete, &t);
+		if ((result == 0) != (s->left == -1))
+			fail_msg("session %zu: %d", i, result);
+		if (s->left == 1)
+			assert_int_equal(t.left, 1);
+		close_drop();
+		assert_file(s->after);
+		/* and what the cache remembers is what is there */
+		if (s->left != 2) {
+			open_drop();
+			uint32_t count = maildrop_count(&m);
+			close_drop();
+			unlink(cache_path);
+			open_drop();
+			assert_int_equal(maildrop_count(&m), count);
+			close_drop();
+		}
+	}
+}
+
+/* The file is another one, of the same name: an agent or a reader that renames. */
+static void
+replaced(void **state)
+{
+	char other[80];
+	struct tally t;
+
+	(void)state;
+	put(A B C, strlen(A B C));
+	open_drop();
+	snprintf(other, sizeof other, "%s.other", path);
+	int fd = open(other, O_WRONLY | O_CREAT, 0600);
+	assert_int_equal(write(fd, B A D, strlen(B A D)), strlen(B A D));
+	close(fd);
+	assert_int_equal(rename(other, path), 0);
+	struct place p;
+	assert_int_equal(maildrop_fetch(&m, 1, &p), 0);
+	char have[64] = "";
+	assert_int_equal(pread(p.fd, have, p.length, p.offset), p.length);
+	assert_string_equal(have, "Subject: a\n\na\n");
+	close(p.fd);
+	assert_int_equal(maildrop_fetch(&m, 3, &p), -1);
+	assert_int_equal(m.failure, FAILURE_VANISHED);
+	assert_int_equal(update("1", &t), 0);
+	close_drop();
+	assert_file(B D);
+	/* the name is gone */
+	open_drop();
+	unlink(path);
+	assert_int_equal(update("1", &t), 0);
+	assert_int_equal(t.deleted, 1);
+	close_drop();
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+/* Without a journal nothing is moved, and nothing is lost. */
+static void
+no_room(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	put(A B C, strlen(A B C));
+	open_drop();
+	no_journal = true;
+	assert_int_equal(update("1", &t), -1);
+	assert_int_equal(m.failure, FAILURE_FULL);
+	assert_int_equal(t.left, 1);
+	close_drop();
+	assert_file(A B C);
+	open_drop();
+	assert_int_equal(update("3", &t), 0);	/* a tail needs none */
+	close_drop();
+	assert_file(A B);
+}
+
+/* Unique-ids: the same over sessions, deletions and a lost cache; twins differ, and keep what they have. */
+static void
+ids(void **state)
+{
+	struct inventory_message im;
+	struct tally t;
+	char first[3][UID_MAX + 1];
+
+	(void)state;
+	put(A B A, strlen(A B A));
+	open_drop();
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(inventory_get(m.inventory, i, &im), 0);
+		snprintf(first[i], sizeof first[i], "%.*s", (int)im.uid_length, im.uid);
+	}
+	assert_string_not_equal(first[0], first[2]);
+	assert_int_equal(update("1", &t), 0);
+	close_drop();
+	append(C);
+	open_drop();
+	assert_int_equal(maildrop_count(&m), 3);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(inventory_get(m.inventory, i, &im), 0);
+		assert_int_equal(im.uid_length, strlen(first[i + 1]));
+		assert_memory_equal(im.uid, first[i + 1], im.uid_length);
+	}
+	close_drop();
+}
+
+static void
+sealed_marks_only(void **state)
+{
+	struct tally t;
+	int fd = sealed_create("marks");
+
+	(void)state;
+	put(A B, strlen(A B));
+	open_drop();
+	assert_int_equal(write(fd, "\1\1", 2), 2);
+	assert_int_equal(maildrop_update(&m, fd, 2, false, &t), -1);	/* not sealed */
+	assert_int_equal(sealed_finish(fd), 0);
+	assert_int_equal(maildrop_update(&m, fd, 1, false, &t), -1);	/* not of this maildrop */
+	assert_int_equal(maildrop_update(&m, fd, 2, true, &t), -1);	/* a login that may not delete */
+	assert_int_equal(m.failure, FAILURE_PERMISSION);
+	close(fd);
+	close_drop();
+	assert_file(A B);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(shapes_are_read, clean), cmocka_unit_test_teardown(boundaries, clean),
+		cmocka_unit_test_teardown(not_an_mbox, clean), cmocka_unit_test_teardown(updates, clean),
+		cmocka_unit_test_teardown(replaced, clean), cmocka_unit_test_teardown(no_room, clean),
+		cmocka_unit_test_teardown(ids, clean), cmocka_unit_test_teardown(sealed_marks_only, clean),
+	};
+
+	return cmocka_run_group_tests(tests, set_up_all, tear_down_all);
+}
