@@ -1,0 +1,436 @@
+/*
+ * The Maildir store: which files are messages and in what order, what their names tell, and what an UPDATE does while others rename and
+ * remove. The parent's answers are stubs; everything else is the real thing, in a directory of its own.
+ * links: spoold/mbox.c spoold/maildir.c spoold/listing.c spoold/intent.c spoold/maildrop.c spoold/scan.c spoold/lock.c spoold/journal.c
+ * links: spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c
+ * links: lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c lib/wire.c
+ * libs: -lnettle -lxxhash
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <sodium.h>
+
+#include "log.h"
+#include "system.h"
+
+#include "../../spoold/ask.h"
+#include "../../spoold/intent.h"
+#include "../../spoold/listing.h"
+#include "../../spoold/maildrop.h"
+
+static char directory[] = "/tmp/postern-maildir-XXXXXX";
+static char journal_path[64], cache_path[64];
+static int root;
+static bool keep_journal;
+
+void ask_open(int fd) { (void)fd; }
+void ask_resolved(const struct grant *g) { (void)g; }
+void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
+void ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; }
+bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
+
+int
+ask_privileged(uint32_t what)
+{
+	if (what == PRIVILEGED_JOURNAL_DROP && !keep_journal)
+		unlink(journal_path);
+	if (what == PRIVILEGED_JOURNAL_SET_ASIDE)
+		unlink(journal_path);
+	return 0;
+}
+
+int
+ask_file(uint32_t what)
+{
+	if (what == PRIVILEGED_JOURNAL_FIND)
+		return open(journal_path, O_RDWR | O_CLOEXEC);
+	return open(what == PRIVILEGED_JOURNAL_MAKE ? journal_path : cache_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+}
+
+static struct conf conf;
+static struct grant grant;
+static struct maildrop m;
+
+static int
+set_up_all(void **state)
+{
+	char error[256];
+
+	(void)state;
+	if (sodium_init() == -1 || mkdtemp(directory) == NULL || conf_load(&conf, "/nonexistent", true, error, sizeof error) == -1)
+		return -1;
+	snprintf(journal_path, sizeof journal_path, "%s/journal", directory);
+	snprintf(cache_path, sizeof cache_path, "%s/cache", directory);
+	snprintf(grant.maildir, sizeof grant.maildir, "%s/Maildir", directory);
+	string_copy(grant.user, sizeof grant.user, "u");
+	grant.kind = STORE_MAILDIR;
+	conf.log_level = LOG_EMERG;
+	conf.log = LOG_TO_STDERR;
+	log_open(&conf, -1);
+	return 0;
+}
+
+static int
+tear_down_all(void **state)
+{
+	(void)state;
+	return rmdir(directory);
+}
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	assert_int_equal(mkdir(grant.maildir, 0700), 0);
+	root = open(grant.maildir, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(mkdirat(root, "new", 0700) | mkdirat(root, "cur", 0700) | mkdirat(root, "tmp", 0700), 0);
+	keep_journal = false;
+	return 0;
+}
+
+static void
+empty(const char *part)
+{
+	int fd = openat(root, part, O_RDONLY | O_DIRECTORY);
+	DIR *d = fdopendir(fd);
+	const struct dirent *e;
+
+	while ((e = readdir(d)) != NULL)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unlinkat(fd, e->d_name, 0) == -1)
+			unlinkat(fd, e->d_name, AT_REMOVEDIR);
+	closedir(d);
+	unlinkat(root, part, AT_REMOVEDIR);
+}
+
+static int
+tear_down(void **state)
+{
+	(void)state;
+	empty("new");
+	empty("cur");
+	empty("tmp");
+	close(root);
+	unlink(journal_path);
+	unlink(cache_path);
+	return rmdir(grant.maildir);
+}
+
+static void
+put(const char *name, const char *text)
+{
+	int fd = openat(root, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static bool
+there(const char *name)
+{
+	return faccessat(root, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void
+open_drop(void)
+{
+	assert_int_equal(maildrop_open(&m, &conf, &grant, false), 0);
+	assert_int_equal(maildrop_scan(&m), 0);
+	m.store->remember(&m);
+}
+
+static void
+close_drop(void)
+{
+	m.store->remember(&m);
+	m.store->release(&m);
+	cache_close(m.cache);
+	close(m.cache_fd);
+	close(m.catalogue);
+}
+
+static void
+assert_names(const char *const *names)
+{
+	struct inventory_message im;
+	uint32_t i = 0;
+
+	for (; names[i] != NULL; i++) {
+		assert_true(i < maildrop_count(&m));
+		assert_int_equal(inventory_get(m.inventory, i, &im), 0);
+		assert_int_equal(im.name_length, strlen(names[i]));
+		assert_memory_equal(im.name, names[i], im.name_length);
+	}
+	assert_int_equal(maildrop_count(&m), i);
+}
+#define NAMES(...) assert_names((const char *const []){ __VA_ARGS__, NULL })
+
+/* D deletes, R is retrieved, - is neither. */
+static int
+update(const char *what, struct tally *t)
+{
+	int fd = sealed_create("marks");
+	uint8_t marks[16] = { 0 };
+	uint32_t count = maildrop_count(&m);
+
+	for (uint32_t i = 0; i < count; i++)
+		marks[i] = what[i] == 'D' ? MARK_DELETED : what[i] == 'R' ? MARK_RETRIEVED : 0;
+	assert_int_equal(write(fd, marks, count), count);
+	assert_int_equal(sealed_finish(fd), 0);
+	int result = maildrop_update(&m, fd, count, false, t);
+	close(fd);
+	return result;
+}
+
+static void
+order_and_kinds(void **state)
+{
+	(void)state;
+	put("new/1700000002.M5P1.h", "b\n");
+	put("cur/1700000002.M40P1.h:2,S", "c\n");
+	put("cur/999999999.P1.h:2,", "a\n");
+	put("new/1700000003.a", "d\n");
+	put("new/name", "z\n");
+	put("new/.hidden", "x\n");
+	put("tmp/1700000001.h", "x\n");
+	assert_int_equal(symlinkat("/etc/passwd", root, "new/1700000001.link"), 0);
+	assert_int_equal(mkfifoat(root, "cur/1700000001.fifo", 0600), 0);
+	assert_int_equal(mkdirat(root, "cur/1700000001.directory", 0700), 0);
+	for (int i = 0; i < 2; i++) {	/* the second time with a cache */
+		open_drop();
+		NAMES("new/name", "cur/999999999.P1.h:2,", "new/1700000002.M5P1.h", "cur/1700000002.M40P1.h:2,S", "new/1700000003.a");
+		close_drop();
+	}
+}
+
+/* A message that is in both is one, and one that comes later is added. */
+static void
+moves_and_arrivals(void **state)
+{
+	(void)state;
+	put("new/1700000001.h", "a\n");
+	put("cur/1700000001.h:2,S", "a\n");
+	put("cur/1700000002.h:2,S", "b\n");
+	open_drop();
+	NAMES("cur/1700000001.h:2,S", "cur/1700000002.h:2,S");
+	close_drop();
+	put("new/1700000003.h", "c\n");
+	open_drop();
+	NAMES("cur/1700000001.h:2,S", "cur/1700000002.h:2,S", "new/1700000003.h");
+	close_drop();
+	put("new/1700000000.h", "0\n");
+	assert_int_equal(renameat(root, "new/1700000003.h", root, "cur/1700000003.h:2,F"), 0);
+	open_drop();
+	NAMES("new/1700000000.h", "cur/1700000001.h:2,S", "cur/1700000002.h:2,S", "cur/1700000003.h:2,F");
+	close_drop();
+}
+
+static void
+sizes(void **state)
+{
+	static const struct {
+		const char *name, *text;
+		uint64_t octets;
+	} row[] = {
+		{ "new/1.h", "a\nb\n", 6 }, { "new/2.h", "a\r\nb\r\n", 6 }, { "new/3.h", "a", 3 }, { "new/4.h", "", 0 },
+		{ "cur/5.h,S=4,W=6:2,S", "a\nb\n", 6 },
+		{ "cur/6.h,S=4,W=7:2,S", "a\nb\n", 7 },		/* believed: it is possible */
+		{ "cur/7.h,S=5,W=7:2,S", "a\nb\n", 6 },		/* the size is wrong */
+		{ "cur/8.h,W=7:2,S", "a\nb\n", 6 },		/* nothing to check it by */
+		{ "cur/9.h,S=4,W=3:2,S", "a\nb\n", 6 },		/* impossible */
+		{ "cur/10.h,S=4,W=11:2,S", "a\nb\n", 6 },
+		{ "cur/11.h,S=4,W=99999999999999999999999:2,S", "a\nb\n", 6 },
+		{ "cur/12.h,W=6,S=4:2,S", "a\nb\n", 6 },
+	};
+	size_t count = sizeof row / sizeof row[0];
+
+	(void)state;
+	for (size_t i = 0; i < count; i++)
+		put(row[i].name, row[i].text);
+	open_drop();
+	assert_int_equal(maildrop_count(&m), count);
+	for (uint32_t i = 0; i < count; i++) {
+		assert_int_equal(inventory_row(m.inventory, i)->octets, row[i].octets);
+		assert_int_equal(inventory_row(m.inventory, i)->length, strlen(row[i].text));
+	}
+	close_drop();
+}
+
+static void
+fetch_finds_again(void **state)
+{
+	struct place p;
+	char have[8] = "";
+
+	(void)state;
+	put("new/1.h", "one\n");
+	put("new/2.h", "two\n");
+	put("new/3.h", "three\n");
+	open_drop();
+	assert_int_equal(renameat(root, "new/1.h", root, "cur/1.h:2,S"), 0);
+	assert_int_equal(unlinkat(root, "new/2.h", 0), 0);
+	put("new/3.h", "other than it was\n");
+	assert_int_equal(maildrop_fetch(&m, 1, &p), 0);
+	assert_int_equal(pread(p.fd, have, sizeof have, p.offset), 4);
+	assert_string_equal(have, "one\n");
+	close(p.fd);
+	assert_int_equal(renameat(root, "cur/1.h:2,S", root, "cur/1.h:2,RS"), 0);
+	assert_int_equal(maildrop_fetch(&m, 1, &p), 0);
+	close(p.fd);
+	for (uint32_t n = 2; n <= 5; n++) {
+		assert_int_equal(maildrop_fetch(&m, n, &p), -1);
+		assert_int_equal(m.failure, FAILURE_VANISHED);
+	}
+	assert_int_equal(maildrop_fetch(&m, 0, &p), -1);
+	close_drop();
+}
+
+static void
+updates(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	put("new/1.h", "one\n");
+	put("new/2.h", "two\n");
+	put("cur/3.h:2,F", "three\n");
+	put("cur/4.h:2,", "four\n");
+	put("new/5.h", "five\n");
+	open_drop();
+	assert_int_equal(renameat(root, "new/1.h", root, "cur/1.h:2,S"), 0);	/* found again */
+	assert_int_equal(unlinkat(root, "cur/3.h:2,F", 0), 0);			/* gone already */
+	put("new/6.h", "six\n");
+	assert_int_equal(update("DRD-R", &t), 0);
+	assert_int_equal(t.deleted, 2);
+	assert_int_equal(t.left, 0);
+	close_drop();
+	assert_false(there("cur/1.h:2,S"));
+	assert_true(there("cur/2.h:2,"));
+	assert_true(there("cur/4.h:2,"));
+	assert_true(there("cur/5.h:2,"));
+	assert_true(there("new/6.h"));
+	assert_int_equal(access(journal_path, F_OK), -1);
+	open_drop();
+	NAMES("cur/2.h:2,", "cur/4.h:2,", "cur/5.h:2,", "new/6.h");
+	close_drop();
+}
+
+/* Cut off after the list was written: the next opening removes what is on it, wherever that is now, and nothing else. */
+static void
+recovery(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	put("new/1.h", "one\n");
+	put("new/2.h", "two\n");
+	put("new/3.h", "three\n");
+	open_drop();
+	keep_journal = true;
+	assert_int_equal(update("DD-", &t), 0);
+	close_drop();
+	keep_journal = false;
+	put("cur/2.h:2,S", "two\n");
+	put("new/4.h", "four\n");
+	open_drop();
+	NAMES("new/3.h", "new/4.h");
+	close_drop();
+	assert_int_equal(access(journal_path, F_OK), -1);
+}
+
+/* Whatever is not whole, or not of this Maildir, removes nothing. */
+static void
+journals(void **state)
+{
+	char whole[512], torn[512];
+	struct intent i = { 0 }, back;
+	int fd = open(journal_path, O_RDWR | O_CREAT, 0600);
+	int other = open("/", O_RDONLY | O_DIRECTORY);
+	ssize_t n;
+
+	(void)state;
+	assert_int_equal(intent_add(&i, "new/1.h", 7) | intent_add(&i, "cur/2.h:2,S", 11), 0);
+	assert_int_equal(intent_write(&i, fd, root), 0);
+	assert_int_equal(intent_read(&back, fd, root), INTENT_WHOLE);
+	assert_int_equal(back.count, 2);
+	assert_int_equal(back.length, i.length);
+	assert_memory_equal(back.names, i.names, i.length);
+	intent_free(&back);
+	assert_int_equal(intent_read(&back, fd, other), INTENT_FOREIGN);
+	intent_free(&back);
+	n = pread(fd, whole, sizeof whole, 0);
+	for (ssize_t length = 0; length < n; length++) {
+		assert_int_equal(ftruncate(fd, length), 0);
+		assert_int_equal(intent_read(&back, fd, root), INTENT_NOTHING);
+		intent_free(&back);
+	}
+	for (ssize_t at = 0; at < n; at++) {
+		memcpy(torn, whole, (size_t)n);
+		torn[at] ^= 1;
+		assert_int_equal(pwrite(fd, torn, (size_t)n, 0), n);
+		assert_int_not_equal(intent_read(&back, fd, root), INTENT_WHOLE);
+		intent_free(&back);
+	}
+	intent_free(&i);
+	/* names that lead elsewhere */
+	assert_int_equal(intent_add(&i, "cur/../../x", 11), 0);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(intent_write(&i, fd, root), 0);
+	assert_int_equal(intent_read(&back, fd, root), INTENT_FOREIGN);
+	intent_free(&back);
+	intent_free(&i);
+	close(fd);
+	close(other);
+}
+
+static void
+readonly(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	if (geteuid() == 0)
+		skip();		/* root may remove from a directory of any mode */
+	put("cur/1.h:2,", "one\n");
+	put("cur/2.h:2,", "two\n");
+	open_drop();
+	assert_int_equal(fchmodat(root, "cur", 0500, 0), 0);
+	assert_int_equal(update("DD", &t), -1);
+	assert_int_equal(m.failure, FAILURE_PERMISSION);
+	assert_int_equal(t.left, 2);
+	assert_int_equal(fchmodat(root, "cur", 0700, 0), 0);
+	close_drop();
+	assert_int_equal(access(journal_path, F_OK), -1);
+	open_drop();
+	assert_int_equal(maildrop_count(&m), 2);
+	close_drop();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(order_and_kinds, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(moves_and_arrivals, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sizes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(fetch_finds_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(updates, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(recovery, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(journals, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(readonly, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, set_up_all, tear_down_all);
+}
