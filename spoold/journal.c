@@ -24,7 +24,7 @@
  * in question agree; somebody else's changes are never written over.
  *
  * What is assumed of the file system: what was there before a successful fsync is there after a power cut, size included; until then each write may have
- * happened, or not, or in part (any octets of it), in any order. A truncation that was not synced has happened or not; if not, the octets from the
+ * happened, or not, or in part (any octets of it), in any order. What an fsync that failed was to write may never be, unless it is written again. A truncation that was not synced has happened or not; if not, the octets from the
  * new end to the end of their block may read as zeros, or as what was appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change.
  * A tail, or everything, is taken off by the one truncation and has no journal.
  *
@@ -1127,14 +1127,27 @@ extend(struct update *u, off_t size)
 	return turn(u, PHASE_COMMITTED);
 }
 
+/*
+ * What was written when the disk had errors may be in memory alone, though a later fsync finds nothing to do: so what is going to be relied on
+ * is written once more. The first turn is only taken when all that was saved is known to be on disk.
+ */
+static int
+say_again(struct update *u)
+{
+	source_start(&u->in, u->journal);
+	sink_start(&u->out, u->journal, AT_TABLE, NULL);
+	if (u->s.turn == 0 && (carry(u, AT_TABLE, (off_t)u->h.end - AT_TABLE) == -1 || sink_flush(&u->out) == -1))
+		return -1;
+	if (commit(u) == -1)
+		return -1;
+	return turn(u, (enum phase)u->s.phase);
+}
+
 /* From a committed journal to the end. 0, or -1 with errno. */
 static int
 redo(struct update *u, off_t size)
 {
-	if (size > u->size && extend(u, size) == -1)
-		return -1;
-	/* Said once more: what was written when the disk had errors may be in memory alone, though a later fsync found nothing to do. */
-	if (commit(u) == -1 || turn(u, (enum phase)u->s.phase) == -1)
+	if (say_again(u) == -1 || (size > u->size && extend(u, size) == -1))
 		return -1;
 	if (u->s.phase == PHASE_COMMITTED && (move(u) == -1 || turn(u, PHASE_SEALED) == -1))
 		return -1;
@@ -1160,7 +1173,8 @@ finish(struct update *u, off_t size, const char **why)
 		return JOURNAL_FOREIGN;
 	}
 	*why = "the mailbox cannot be written";
-	if ((there ? redo(u, size) : sync_file(u->mbox)) == -1)
+	/* Truncated already: to where it ends once more, lest a truncation whose sync had failed is in memory alone. */
+	if (there ? redo(u, size) == -1 : truncate_file(u->mbox, size) == -1 || sync_file(u->mbox) == -1)
 		return JOURNAL_FAILED;
 	*why = there ? "an interrupted update was finished" : "an interrupted update was complete";
 	return JOURNAL_DONE;

@@ -22,8 +22,8 @@ struct range {
 
 enum journal_outcome {
 	JOURNAL_APPLIED,	/* exactly these ranges are gone, and that is on disk: drop the journal (if it was given) */
-	JOURNAL_UNCHANGED,	/* errno; the mailbox is octet for octet as it was, and the journal is empty: drop it */
-	JOURNAL_PENDING		/* errno; not finished, nor undone: KEEP the journal; journal_recover finishes it. Answer as for a failure */
+	JOURNAL_UNCHANGED,	/* errno; the mailbox is octet for octet as it was, and the journal is empty: drop it (not after EEXIST) */
+	JOURNAL_PENDING		/* errno; not surely finished, nor undone: KEEP the journal for journal_recover. Answer as for a failure */
 };
 
 /*

@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 enum { MBOX, JOURNAL, FILES };
-enum kind { WRITE, CUT, SYNC };
+enum kind { WRITE, CUT, SYNC, SYNC_FAILED };
 
 /* What was done, in order. */
 struct op {
@@ -129,8 +129,10 @@ __wrap_pread(int fd, void *octets, size_t length, off_t at)
 int
 __wrap_fsync(int fd)
 {
-	if (fails(F_SYNC))
+	if (fails(F_SYNC)) {
+		note(file_of(fd), SYNC_FAILED, NULL, 0, 0, 0);
 		return -1;
+	}
 	note(file_of(fd), SYNC, NULL, 0, 0, 0);
 	return __real_fsync(fd);
 }
@@ -506,7 +508,7 @@ test_damaged(void **state)
 }
 
 static void
-test_foreign(void **state)
+foreign(const struct pattern *p)
 {
 	static struct image good, bad;
 	struct header h;
@@ -514,8 +516,7 @@ test_foreign(void **state)
 	size_t i;
 	int other;
 
-	(void)state;
-	crash_committed(&patterns[0]);
+	crash_committed(p);
 	file_take(JOURNAL, &good);
 
 	/* Another file, of the same content. */
@@ -550,6 +551,14 @@ test_foreign(void **state)
 	file_fill(MBOX, &scene.before);
 	assert_int_equal(recover(&why), JOURNAL_DONE);
 	assert_true(mbox_is(&scene.after, NULL, 0));
+}
+
+static void
+test_foreign(void **state)
+{
+	(void)state;
+	foreign(&patterns[0]);
+	foreign(&patterns[2]);
 }
 
 /* Not even a whole and well-summed header makes recovery read or write outside. */
@@ -759,15 +768,18 @@ disk_do(const struct op *o, enum fate fate, size_t torn, size_t *floor)
 	}
 }
 
+/* What a failed sync was to write may never be, whatever a later one says. */
 static bool
 is_pending(size_t op, size_t end)
 {
 	size_t i;
 
+	if (ops[op].kind == SYNC || ops[op].kind == SYNC_FAILED)
+		return false;
 	for (i = op + 1; i < end; i++)
-		if (ops[i].kind == SYNC && ops[i].file == ops[op].file)
-			return false;
-	return ops[op].kind != SYNC;
+		if (ops[i].file == ops[op].file && (ops[i].kind == SYNC || ops[i].kind == SYNC_FAILED))
+			return ops[i].kind == SYNC_FAILED;
+	return true;
 }
 
 static void
@@ -1144,40 +1156,65 @@ test_kill_again(void **state)
 	print_message("%lu kills\n", cuts);
 }
 
-/* An apply that meets a fault and goes back: cut anywhere in that, too. */
+/* An apply that meets a fault and goes back, or cannot: cut anywhere in that, and in the recovery that follows. */
+static bool
+cut_in_retreat(unsigned mask, long at, long times, bool short_write)
+{
+	enum journal_outcome outcome;
+	enum journal_state s;
+	const char *why;
+	size_t end, from;
+
+	files_reset();
+	recording = true;
+	fault_mask = mask;
+	fault_errno = EIO;
+	fault_short = short_write;
+	fault_times = times;
+	fault_count = 0;
+	fault_at = at;
+	outcome = apply();
+	fault_at = 0;
+	from = ops_count;
+	if (fault_count < at) {
+		recording = false;
+		return false;
+	}
+	if (outcome == JOURNAL_PENDING) {
+		s = recover(&why);
+		recording = false;
+		for (end = from; end <= ops_count; end++)
+			cut_everywhere(end, EITHER, NULL, 0, false, false);
+		if (s == JOURNAL_DONE || s == JOURNAL_NOTHING)
+			cut_dropped(s == JOURNAL_DONE ? AFTER : BEFORE, NULL, 0);
+		return true;
+	}
+	recording = false;
+	for (end = 0; end <= from; end++)
+		cut_everywhere(end, end == from ? outcome == JOURNAL_APPLIED ? AFTER : BEFORE : EITHER, NULL, 0, false, false);
+	cut_dropped(outcome == JOURNAL_APPLIED ? AFTER : BEFORE, NULL, 0);
+	return true;
+}
+
 static void
 test_power_in_retreat(void **state)
 {
 	static const size_t chosen[] = { 0, 6, 9 };
-	enum journal_outcome outcome;
-	size_t i, end;
+	size_t i;
 	long at;
 
 	(void)state;
 	cuts = 0;
 	for (i = 0; i < sizeof(chosen) / sizeof(chosen[0]); i++) {
 		scene_make(&patterns[chosen[i]]);
-		for (at = 1;; at++) {
-			files_reset();
-			recording = true;
-			fault_mask = F_WRITE | F_SYNC | F_CUT;
-			fault_errno = EIO;
-			fault_short = at % 2 == 0;
-			fault_times = fault_short ? 2 : 1;
-			fault_count = 0;
-			fault_at = at;
-			outcome = apply();
-			recording = false;
-			if (fault_count < at)
-				break;
-			fault_at = 0;
-			for (end = 0; end <= ops_count; end++)
-				cut_everywhere(end, end == ops_count && outcome != JOURNAL_PENDING ?
-				    outcome == JOURNAL_APPLIED ? AFTER : BEFORE : EITHER, NULL, 0, false, false);
-			if (outcome != JOURNAL_PENDING)
-				cut_dropped(outcome == JOURNAL_APPLIED ? AFTER : BEFORE, NULL, 0);
-		}
-		fault_at = 0;
+		for (at = 1; cut_in_retreat(F_WRITE | F_SYNC | F_CUT, at, 1 + at % 2, at % 2 != 0); at++)
+			continue;
+		for (at = 1; cut_in_retreat(F_SYNC, at, 1, false); at++)
+			continue;
+		for (at = 1; cut_in_retreat(F_SYNC, at, 1000, false); at++)
+			continue;
+		for (at = 1; cut_in_retreat(F_SYNC | F_WRITE | F_CUT, at, 1000, false); at++)
+			continue;
 	}
 	print_message("%lu power cuts\n", cuts);
 }
