@@ -84,12 +84,14 @@ static void
 log_attempt(const struct login *l, bool good)
 {
 	const struct body_hello *h = peer_hello(l);
+	const char *user = l->granted[0] != '\0' ? l->granted : l->user;
 
 	log_session(h->session);
 	log_begin(LOG_INFO, "login");
 	log_string("result", good ? "ok" : "fail");
 	log_string("reason", l->reason);
-	log_string("user", l->granted[0] != '\0' ? l->granted : l->user);
+	/* each octet may become four: a name made long on purpose must not push the address out of the line */
+	log_bytes("user", user, strnlen(user, 128));
 	log_string("remote", h->client);
 	log_string("mechanism", mechanism_name(l->mechanism));
 	log_string("store", l->store < STORE_COUNT ? store_name(l->store) : "none");

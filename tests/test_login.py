@@ -1,0 +1,462 @@
+"""Who may log in: mechanisms, the store, app passwords, imports, the throttle and what is remembered."""
+import base64
+import hashlib
+import hmac
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+
+import harness
+from harness import CHEAP, PASSWORD
+
+MECHANISMS = "SCRAM-SHA-256 CRAM-MD5 PLAIN LOGIN USER"
+MESSAGES = [b"Subject: one\n\n1\n", b"Subject: two\n\n2\n"]
+OTHER = "another-horse-8"
+
+
+@pytest.fixture
+def login(make_postern):
+    """A Postern with every mechanism that needs no TLS, and the user u; started."""
+    p = make_postern({"authd": {"mechanisms": MECHANISMS, "cache-ttl": 0}})
+    p.user("u", "maildir", MESSAGES)
+    return p.start()
+
+
+def attempts(p):
+    """The lines of authd about logins, as dicts."""
+    lines = [x.decode() for x in p.daemon("authd").lines if b" event=login " in x]
+    return [dict(re.findall(r'([a-z]+)=("[^"]*"|\S+)', x)) for x in lines]
+
+
+def b64(data):
+    return base64.b64encode(data)
+
+
+def sasl(c, mechanism, answer, initial=None):
+    """Runs an exchange: `answer` makes the next response of a challenge. The last line."""
+    row = c.cmd(b"AUTH " + mechanism + (b" " + b64(initial) if initial is not None else b""))
+    while row.startswith(b"+ "):
+        row = c.cmd(b64(answer(base64.b64decode(row[2:]))))
+    return row
+
+
+class Scram:
+    """A client of SCRAM-SHA-256 (RFC 7677) that can be made to lie."""
+
+    def __init__(self, user, password, gs2="n,,", tamper=False, nonce=None):
+        self.password, self.gs2, self.tamper, self.nonce = password, gs2, tamper, nonce
+        self.bare = "n=%s,r=%s" % (user, base64.b64encode(os.urandom(12)).decode())
+        self.fields = self.signature = None
+        self.verified = False
+
+    @property
+    def first(self):
+        return (self.gs2 + self.bare).encode()
+
+    def answer(self, challenge):
+        if self.signature is not None:
+            self.verified = challenge == b"v=" + b64(self.signature)
+            return b""
+        self.fields = dict(x.split("=", 1) for x in challenge.decode().split(","))
+        salted = hashlib.pbkdf2_hmac("sha256", self.password.encode(), base64.b64decode(self.fields["s"]), int(self.fields["i"]))
+        client = hmac.digest(salted, b"Client Key", "sha256")
+        final = "c=%s,r=%s" % (b64(self.gs2.encode()).decode(), self.nonce or self.fields["r"])
+        message = ",".join((self.bare, challenge.decode(), final)).encode()
+        proof = bytes(a ^ b for a, b in zip(client, hmac.digest(hashlib.sha256(client).digest(), message, "sha256")))
+        if self.tamper:
+            proof = bytes([proof[0] ^ 1]) + proof[1:]
+        self.signature = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), message, "sha256")
+        return (final + ",p=" + b64(proof).decode()).encode()
+
+
+def scram(p, *args, **keys):
+    client = Scram(*args, **keys)
+    with p.connect() as c:
+        return sasl(c, b"SCRAM-SHA-256", client.answer, client.first), client
+
+
+def cram(p, user, secret):
+    with p.connect() as c:
+        return sasl(c, b"CRAM-MD5", lambda ch: user.encode() + b" " + hmac.new(secret.encode(), ch, "md5").hexdigest().encode())
+
+
+def plain(p, user, password, **how):
+    with p.connect() as c:
+        return sasl(c, b"PLAIN", lambda _: b"", b"\0%s\0%s" % (user.encode(), password.encode()))
+
+
+def test_scram(login):
+    row, client = scram(login, "u", PASSWORD)
+    assert row.startswith(b"+OK") and client.verified
+    for more in ({"tamper": True}, {"nonce": "replayed-nonce"}):
+        row, client = scram(login, "u", PASSWORD, **more)
+        assert row.startswith(b"-ERR"), more
+    wrong, _ = scram(login, "u", "wrong")
+    unknown, first = scram(login, "nobody-here", PASSWORD)
+    assert wrong == unknown and b"[AUTH]" in wrong
+    _, again = scram(login, "nobody-here", PASSWORD)
+    assert first.fields["s"] == again.fields["s"], "the salt of an unknown user changes"
+    assert len(first.fields["s"]) == len(client.fields["s"]) and first.fields["i"] == client.fields["i"]
+
+
+def test_scram_in_another_name(login):
+    row, _ = scram(login, "u", PASSWORD, gs2="n,a=root,")
+    assert row.startswith(b"-ERR")
+
+
+def test_scram_follows_passwd(login):
+    login.authctl("passwd", "u", *CHEAP, password=OTHER)
+    assert scram(login, "u", PASSWORD)[0].startswith(b"-ERR")
+    assert scram(login, "u", OTHER)[0].startswith(b"+OK")
+
+
+def test_cram_md5_needs_a_secret(login):
+    assert cram(login, "u", PASSWORD).startswith(b"-ERR")
+    secret = login.authctl("secret", "u").stdout.decode().strip()
+    login.passwords.add(secret)
+    assert re.fullmatch(r"([a-km-np-z2-9]{4}-){6}[a-km-np-z2-9]{4}", secret)
+    assert cram(login, "u", secret).startswith(b"+OK")
+    assert cram(login, "u", PASSWORD).startswith(b"-ERR"), "the login password is no secret of CRAM-MD5"
+    assert cram(login, "nobody-here", secret).startswith(b"-ERR")
+    assert plain(login, "u", secret).startswith(b"-ERR"), "the secret is no password"
+    newer = login.authctl("secret", "u").stdout.decode().strip()
+    assert newer != secret and cram(login, "u", secret).startswith(b"-ERR")
+
+
+def test_authorization_identity(login):
+    with login.connect() as c:
+        assert sasl(c, b"PLAIN", None, b"root\0u\0" + PASSWORD.encode()).startswith(b"-ERR")
+    with login.connect() as c:
+        assert sasl(c, b"PLAIN", None, b"u\0u\0" + PASSWORD.encode()).startswith(b"+OK")
+
+
+def test_login_with_and_without_initial_response(login):
+    for initial in (None, b"u"):
+        answers = [PASSWORD.encode()] if initial else [b"u", PASSWORD.encode()]
+        with login.connect() as c:
+            assert sasl(c, b"LOGIN", lambda _: answers.pop(0), initial).startswith(b"+OK")
+
+
+def test_one_answer(login):
+    """Unknown user, wrong password, locked account: the client cannot tell them apart; the log can."""
+    login.user("locked", "maildir", MESSAGES)
+    login.authctl("lock", "locked")
+    rows = {plain(login, "u", "wrong"), plain(login, "nobody-here", PASSWORD), plain(login, "locked", PASSWORD),
+            plain(login, "locked", "wrong"), plain(login, "no/name", PASSWORD)}
+    assert len(rows) == 1 and b"[AUTH]" in rows.pop()
+    assert [a["reason"] for a in attempts(login)] == ["wrong-password", "unknown-user", "locked", "locked", "malformed-user"]
+    login.authctl("unlock", "locked")
+    assert plain(login, "locked", PASSWORD).startswith(b"+OK")
+
+
+def test_attempts_are_limited(login):
+    with login.connect() as c:
+        for _ in range(5):
+            assert b"[AUTH]" in sasl(c, b"PLAIN", None, b"\0u\0wrong")
+        c.send(b"USER u\r\n")
+        assert b"+OK" not in c.line()
+
+
+def test_app_passwords(login):
+    def make(name, *more):
+        text = login.authctl("app", "add", "u", name, *more).stdout.decode().strip()
+        login.passwords.add(text)
+        return text
+    all_, read, here, away = (make("all"), make("read", "--no-delete"), make("here", "--from", "127.0.0.0/8"),
+                              make("away", "--from", "192.0.2.0/24", "--expires", "30d"))
+    for typed in (all_, all_.upper(), all_.replace("-", ""), all_.replace("-", " ")):
+        assert plain(login, "u", typed).startswith(b"+OK"), typed
+    assert plain(login, "u", here).startswith(b"+OK")
+    assert b"[AUTH]" in plain(login, "u", away)
+    assert b"[AUTH]" in plain(login, "u", all_[:-1])
+    assert plain(login, "u", PASSWORD).startswith(b"+OK"), "the password itself goes on working"
+    with login.connect("u", read) as c:
+        c.err(b"DELE 1")
+        assert len(c.list()) == 2 and c.retr(1)
+        assert c.quit().startswith(b"+OK")
+    rows = [r.split("\t") for r in login.authctl("app", "list", "u").stdout.decode().splitlines()]
+    assert [r[0] for r in rows] == ["all", "read", "here", "away"]
+    assert rows[1][4] == "no-delete" and rows[3][3] == "192.0.2.0/24" and rows[3][2] != "never"
+    login.authctl("app", "del", "u", "all")
+    assert b"[AUTH]" in plain(login, "u", all_)
+    assert plain(login, "u", read).startswith(b"+OK")
+    for bad in (["read"], ["a b"], ["x", "--expires", "yesterday"], ["x", "--expires", "2001-01-01"], ["x", "--from", "home"]):
+        done = login.authctl("app", "add", "u", *bad, check=False)
+        assert done.returncode != 0 and done.stderr and not done.stdout, bad
+
+
+def test_last_use_of_an_app_password(login):
+    text = login.authctl("app", "add", "u", "phone").stdout.decode().strip()
+    assert plain(login, "u", text).startswith(b"+OK")
+    login.stop_daemon("authd")      # what it remembers is on the disk by then
+    assert login.authctl("app", "list", "u").stdout.decode().split("\t")[5].startswith("20")
+
+
+SHA512 = "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"     # "password"
+
+
+def test_import(login):
+    box = login.maildir("imported", MESSAGES)
+    files = {
+        "shadow": "old:%s:19000:0:99999:7:::\nsvc:*:1::::::\nshut:!%s:1::::::\n" % (SHA512, SHA512),
+        "dovecot": "dove:{SHA512-CRYPT}%s:%d:%d::/home/x::userdb_mail=maildir:%s:INDEX=MEMORY\nclear:{PLAIN}password::::::\n"
+            % (SHA512, login.uid, login.uid, box),
+        "courier": "cour\tuid=%d|gid=1|home=/x|mail=%s|systempw=%s\n" % (login.uid, box, SHA512),
+    }
+    for form, text in files.items():
+        path = login.dir / form
+        path.write_text(text)
+        login.own(path)
+        assert b"added" in login.authctl("import", form, path, *CHEAP).stdout
+    listing = {r.split("\t")[0]: r.split("\t")[1:] for r in login.authctl("list").stdout.decode().splitlines()}
+    assert set(listing) == {"u", "old", "shut", "dove", "clear", "cour"}
+    assert listing["dove"][1:3] == ["maildir:%s" % box, str(login.uid)] and listing["shut"][0] == "locked"
+    for user in ("dove", "cour"):
+        assert b"[AUTH]" in plain(login, user, "Password")
+        for _ in range(2):      # by the imported hash, then by the one that took its place
+            assert plain(login, user, "password").startswith(b"+OK"), user
+    assert b"[AUTH]" in plain(login, "shut", "password")
+    login.stop_daemon("authd")
+    assert b"$argon2id$" in (login.dir / "state" / "authd" / "memory.db").read_bytes()
+
+
+def test_import_is_whole_or_not_at_all(login):
+    path = login.dir / "bad"
+    path.write_text("good:{PLAIN}password::::::\nbad:{SSHA}xyz::::::\n")
+    login.own(path)
+    done = login.authctl("import", "dovecot", path, *CHEAP, check=False)
+    assert done.returncode == 1 and b"bad:2:" in done.stderr and b"accepted" in done.stderr
+    assert login.authctl("list").stdout.count(b"\n") == 1
+    assert login.authctl("import", "nis", path, check=False).returncode == 2
+
+
+def test_remembered_until_the_record_changes(make_postern):
+    p = make_postern({"authd": {"cache-ttl": 300}})
+    p.user("u", "maildir", MESSAGES)
+    p.start()
+    for _ in range(2):
+        assert plain(p, "u", PASSWORD).startswith(b"+OK")
+    assert b"[AUTH]" in plain(p, "u", "wrong")
+    p.authctl("passwd", "u", *CHEAP, password=OTHER)
+    assert b"[AUTH]" in plain(p, "u", PASSWORD)
+    for _ in range(2):
+        assert plain(p, "u", OTHER).startswith(b"+OK")
+    p.authctl("lock", "u")
+    assert b"[AUTH]" in plain(p, "u", OTHER)
+    assert [a["reason"] for a in attempts(p)] == ["password", "remembered", "wrong-password", "wrong-password", "password",
+                                                  "remembered", "locked"]
+
+
+def test_login_delay(make_postern):
+    p = make_postern({"authd": {"login-delay": 600}})
+    p.user("u", "maildir", MESSAGES)
+    p.start()
+    assert plain(p, "u", PASSWORD).startswith(b"+OK")
+    assert b"[LOGIN-DELAY]" in plain(p, "u", PASSWORD)
+    assert b"[AUTH]" in plain(p, "u", "wrong"), "only who knows the password learns of the delay"
+
+
+class From(harness.Client):
+    """A client with another address of the loopback network."""
+
+    def __init__(self, port, address):
+        self.socket = socket.create_connection(("127.0.0.1", port), harness.TIMEOUT, source_address=(address, 0))
+        self.buffer = b""
+        self.banner = self.line()
+
+
+def tried(p, address, user, password):
+    """The answer, and how long it took."""
+    with From(p.port, address) as c:
+        start = time.monotonic()
+        row = sasl(c, b"PLAIN", None, b"\0%s\0%s" % (user.encode(), password.encode()))
+        return row, time.monotonic() - start
+
+
+def test_throttle(make_postern):
+    p = make_postern({"authd": {"throttle": "on", "cache-ttl": 0}})
+    p.user("u", "maildir", MESSAGES)
+    p.start()
+    for i in range(5):
+        tried(p, "127.0.0.2", "spray%d" % i, "wrong")
+    row, first = tried(p, "127.0.0.2", "spray5", "wrong")
+    row, second = tried(p, "127.0.0.2", "spray6", "wrong")
+    assert first >= 0.45 and second >= 0.9, "guesses at many users from one address are slowed"
+    row, elsewhere = tried(p, "127.0.0.3", "u", PASSWORD)
+    assert row.startswith(b"+OK") and elsewhere < second, "who comes from elsewhere is not"
+    for i in range(9):
+        tried(p, "127.0.1.%d" % i, "v", "wrong")
+    row, spread = tried(p, "127.0.2.1", "v", "wrong")
+    assert spread >= 0.2, "guesses at one user from many addresses are slowed"
+
+
+def test_flood_of_wrong_logins(make_postern):
+    """Wrong logins from many addresses, right ones among them: those succeed."""
+    p = make_postern({"authd": {"throttle": "on", "cache-ttl": 0}, "pop3d": {"max-per-address": 100}})
+    p.user("u", "maildir", MESSAGES)
+    p.start()
+    waiting = []
+    for i in range(150):
+        c = From(p.port, "127.0.3.%d" % (i % 50 + 1))
+        c.send(b"AUTH PLAIN " + b64(b"\0user%d\0wrong" % (i % 7)) + b"\r\n")
+        waiting.append(c)
+        if i % 30 == 29:
+            row, _ = tried(p, "127.0.4.%d" % i, "u", PASSWORD)
+            assert row.startswith(b"+OK") or b"[IN-USE]" in row, row
+    assert {c.reply()[:4] for c in waiting} == {b"-ERR"}
+    for c in waiting:
+        c.close()
+
+
+def test_long_names_do_not_hide_the_address(login):
+    plain(login, "\u00fc" * 120, "wrong")
+    assert attempts(login)[-1]["remote"] == "127.0.0.1"
+
+
+def test_children_that_die_come_back(login):
+    """The verifier or a hasher killed: the next login works, and nothing else was restarted."""
+    authd = login.daemon("authd").process.pid
+    for name in ("hasher", "verifier"):
+        for pid in children(authd):
+            if name in (pathlib.Path("/proc") / pid / "comm").read_text():
+                os.kill(int(pid), 9)
+        deadline = time.monotonic() + harness.TIMEOUT
+        while not plain(login, "u", PASSWORD).startswith(b"+OK"):
+            assert time.monotonic() < deadline
+    assert login.daemon("authd").process.pid == authd
+
+
+def test_reload(login):
+    """New mechanisms and a new store after SIGHUP; whoever is connected stays so."""
+    with login.connect() as before:
+        login.write_conf(authd={"mechanisms": "PLAIN"})
+        login.daemon("authd").process.send_signal(1)
+        deadline = time.monotonic() + harness.TIMEOUT
+        while not any(b"reloaded" in x for x in login.daemon("authd").lines):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert plain(login, "u", PASSWORD).startswith(b"+OK")
+        assert before.cmd(b"NOOP") is not None
+
+
+def children(pid):
+    return [p for p in os.listdir("/proc") if p.isdigit() and _parent(p) == str(pid)]
+
+
+def _parent(pid):
+    try:
+        return (pathlib.Path("/proc") / pid / "stat").read_text().rsplit(")", 1)[1].split()[1]
+    except OSError:
+        return None
+
+
+def _memory_has(pid, needle):
+    with open("/proc/%s/mem" % pid, "rb", 0) as memory:
+        for line in (pathlib.Path("/proc") / pid / "maps").read_text().splitlines():
+            start, end = (int(x, 16) for x in line.split()[0].split("-"))
+            if "r" not in line.split()[1] or end - start > 1 << 28:
+                continue
+            try:
+                memory.seek(start)
+                if needle in memory.read(end - start):
+                    return line
+            except OSError:
+                continue
+    return None
+
+
+@pytest.mark.skipif(not harness.IS_ROOT, reason="NOT RUN: needs root to read the memory of others")
+def test_no_password_stays_in_memory(login):
+    """After logins by every way in, right and wrong, no process has the password in it."""
+    with login.connect("u") as c:
+        assert c.stat()[0] == 2
+        plain(login, "u", PASSWORD + "x")
+        plain(login, "nobody-here", PASSWORD)
+        answers = [b"u", PASSWORD.encode()]
+        with login.connect() as d:
+            sasl(d, b"LOGIN", lambda _: answers.pop(0))
+        for name in ("authd", "pop3d"):
+            pid = str(login.daemon(name).process.pid)
+            for p in [pid] + children(pid):
+                assert _memory_has(p, PASSWORD.encode()) is None, (name, p)
+        assert c.quit().startswith(b"+OK")
+
+
+@pytest.mark.skipif(not harness.IS_ROOT, reason="NOT RUN: needs root to trace what does not dump core")
+def test_authctl_killed_at_any_moment(make_postern, tmp_path):
+    """authctl killed before and after its system calls while it changes a password: the store is the old or the new one."""
+    p = make_postern()
+    p.add("u", "maildir:/nonexistent")
+    killer = tmp_path / "killer"
+    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", killer,
+                    harness.REPO / "tests" / "crash" / "killer.c"], check=True, timeout=60)
+    passwords, now, ended, stop = (PASSWORD, OTHER), 0, False, 3
+    step = 1 if "CRASH_ALL" in os.environ else 23
+    while not ended:
+        argv = [str(x) for x in p.argv("authctl", "passwd", "u", *CHEAP)]
+        ctl = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, **p.popen_as())
+        while "pipe" not in _wchan(ctl.pid):
+            time.sleep(0.002)
+        kill = subprocess.Popen([killer, str(stop), str(ctl.pid)], stdout=subprocess.PIPE)
+        assert kill.stdout.readline() == b"ready\n"
+        ctl.communicate((passwords[1 - now] + "\n").encode(), timeout=60)
+        ended = kill.communicate(timeout=60)[0].startswith(b"ended")
+        good = [p.authctl("test", "u", password=x, check=False).returncode == 0 for x in passwords]
+        assert sum(good) == 1, (stop, good)
+        now = good.index(True)
+        assert b"maildir:/nonexistent" in p.authctl("list").stdout
+        stop += step
+
+
+def _wchan(pid):
+    """In which call it waits: "pipe" while it wants its password."""
+    try:
+        return "pipe" if os.readlink("/proc/%d/fd/0" % pid).startswith("pipe:") and \
+            (pathlib.Path("/proc/%d/syscall" % pid).read_text().split()[:2] == ["0", "0x0"]) else ""
+    except OSError:
+        return ""
+
+
+@pytest.mark.skipif(shutil.which("fail2ban-regex") is None, reason="fail2ban is not installed")
+def test_fail2ban(login, tmp_path):
+    plain(login, "u", "wrong")
+    plain(login, "x remote=198.51.100.1 mechanism=", "wrong")
+    plain(login, "u", PASSWORD)
+    log = tmp_path / "log"
+    log.write_text("".join("Nov 22 14:35:01 host %s\n" % x.decode() for x in login.daemon("authd").lines))
+    filters = tmp_path / "filter.d"
+    shutil.copytree("/etc/fail2ban/filter.d", filters)
+    shutil.copy(harness.REPO / "etc" / "fail2ban" / "filter.conf", filters / "postern.conf")
+    done = subprocess.run(["fail2ban-regex", "--print-all-matched", log, filters / "postern.conf"], capture_output=True, text=True,
+                          timeout=60)
+    assert re.search(r"Lines: \d+ lines, 0 ignored, 2 matched", done.stdout), done.stdout
+
+
+@pytest.mark.skipif(shutil.which("mpop") is None, reason="mpop is not installed")
+@pytest.mark.parametrize("mechanism", ["scram-sha-256", "cram-md5", "plain", "login", "user"])
+def test_mpop(login, mechanism):
+    password = PASSWORD
+    if mechanism == "cram-md5":
+        password = login.authctl("secret", "u").stdout.decode().strip()
+    conf = login.dir / "mpoprc"
+    conf.write_text("account a\nhost 127.0.0.1\nport %d\nuser u\npassword %s\nauth %s\ntls off\nkeep on\ndelivery mbox %s\n"
+                    "uidls_file %s\n" % (login.port, password, mechanism, login.dir / "got", login.dir / "uidls"))
+    conf.chmod(0o600)
+    login.own(login.dir)
+    done = subprocess.run(["mpop", "-C", str(conf), "a"], capture_output=True, timeout=60, **login.popen_as())
+    assert done.returncode == 0, done.stderr
+    assert (login.dir / "got").read_bytes().count(b"Subject: ") == 2
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_cram_md5(login):
+    secret = login.authctl("secret", "u").stdout.decode().strip()
+    done = subprocess.run(["curl", "-sS", "--user", "u:" + secret, "--login-options", "AUTH=CRAM-MD5",
+                           "pop3://127.0.0.1:%d/1" % login.port], capture_output=True, timeout=60)
+    assert done.stdout == b"Subject: one\r\n\r\n1\r\n", done.stderr
