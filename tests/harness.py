@@ -229,8 +229,8 @@ def hold(directory):
         call(libc.mount, os.fsencode(source), os.fsencode(target), None, 0x1000, None)
 
     MS_REC, MS_PRIVATE, CLONE_NEWNS = 0x4000, 0x40000, 0x20000
-    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     call(libc.unshare, CLONE_NEWNS)
+    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     # In a chroot "/" is no mount point and cannot be made private: from the namespace's own root it can.
     ns = os.open("/proc/self/ns/mnt", os.O_RDONLY)
     call(libc.setns, ns, CLONE_NEWNS)
@@ -348,7 +348,7 @@ class Postern:
         self.port = None
         self.passwords = {PASSWORD} | (set(stage.passwords.values()) if stage else set())
         self.conf = {
-            "postern": {"run-dir": self.dir / "run", "state-dir": self.dir / "state", "log": "stderr", "log-level": "debug",
+            "postern": {"run-dir": self.dir / "run", "state-dir": self.dir / "state", "log": "stderr",
                         "sandbox": sandbox},
             "pop3d": {"prefork": 2},
             "authd": {"db": self.dir / "users.db", "stores": "db pam" if stage else "db", "hashers": 1, "throttle": "off"},
@@ -434,8 +434,8 @@ class Postern:
 
     # daemons
 
-    def start_daemon(self, name, *args, await_ready=True, **how):
-        argv, env = self.argv(name, *args), dict(os.environ)
+    def start_daemon(self, name, *args, await_ready=True, env=None, **how):
+        argv, env = self.argv(name, *args), {**os.environ, **(env or {})}
         env.pop("JOURNAL_STREAM", None)
         notify = None
         if name != "pop3d":

@@ -282,8 +282,12 @@ def test_daemon_restarted(postern, name, sig):
         assert c.retr(2) == wire(MESSAGES[1])
         c.ok(b"DELE 1")
         assert c.quit().startswith(b"+OK")
-    waiting.login("v")
-    assert waiting.stat()[0] == 2
+    if name == "spoold":
+        waiting.login("v")
+        assert waiting.stat()[0] == 2
+    else:       # a pop3d reaches authd before it confines itself, and not again
+        waiting.ok(b"USER v")
+        assert waiting.err(PASS).startswith(b"-ERR [SYS/TEMP]")
     assert waiting.quit().startswith(b"+OK")
     assert (postern.mail / "u").read_bytes() == mbox(MESSAGES[1:])
 

@@ -337,7 +337,7 @@ def test_reload(p, store):
         for name in ("spoold", "authd", "pop3d"):
             mark = p.daemon(name).mark()
             p.daemon(name).process.send_signal(1)
-            p.daemon(name).wait_line("event=reload", start=mark)
+            p.daemon(name).wait_line("reload", start=mark)
         assert c.retr(1) == wire(MESSAGES[0])
         assert c.quit().startswith(b"+OK")
     with p.connect("u") as c:

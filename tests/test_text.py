@@ -43,7 +43,7 @@ def test_manual_has_every_key_with_its_default():
     for row in text.splitlines():
         if m := re.fullmatch(r"\.Ss \[(\w+)\]", row):
             section = m[1]
-        elif m := re.fullmatch(r"\.It Cm ([a-z-]+)(?: = (.*))?", row):
+        elif m := re.fullmatch(r"\.It Cm ([a-z-]+)(?: =(?: (.*))?)?", row):
             found[section, m[1]] = (m[2] or "").replace('"', "")
     assert found == {(s, k): d for s, k, d, _ in keys()}
 
@@ -62,7 +62,7 @@ def test_manual_pages_are_sound(path):
     text = path.read_text()
     assert "\n.Sh NAME\n" in text and "\n.Sh DESCRIPTION\n" in text
     if path.suffix == ".8":
-        assert "\n.Sh DIAGNOSTICS\n" in text and "\n.Sh SECURITY CONSIDERATIONS\n" in text
+        assert "\n.Sh DIAGNOSTICS\n" in text and "\n.Sh SECURITY" in text
 
 
 def test_every_program_has_a_manual_page():

@@ -1,0 +1,171 @@
+"""A worker killed before and after its system calls, from the receipt of UPDATE to its end: afterwards the maildrop is as it was or as
+it was to be, plus what was delivered meanwhile, and it is never worse than what the client was told.
+
+`make check` tries some of the calls; with CRASH_ALL=1 in the environment (`make crash`) all of them, with every deletion, with and without mail that
+arrives between the crash and the next opening, and with spoold's parent killed in the same moment.
+"""
+import fcntl
+import itertools
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+import harness
+
+ALL = "CRASH_ALL" in os.environ
+HERE = harness.REPO / "tests" / "crash"
+DELETIONS = {
+    "first": [1],
+    "middle": [4],
+    "last": [8],
+    "alternate": [1, 3, 5, 7],
+    "all": [1, 2, 3, 4, 5, 6, 7, 8],
+}
+MESSAGES = [b"Subject: %d\n\n" % i + b"%d, a line of text\n" % i * (3 * i * i + 1) for i in (1, 1, 2, 3, 4, 9, 11, 5)]
+NEW = b"Subject: new\n\nthis came between the crash and the next session\n"
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory):
+    """The programs of tests/crash, built."""
+    into = tmp_path_factory.mktemp("crash")
+    into.chmod(0o755)
+    for name, more in (("killer", []), ("journal_crash", [harness.REPO / "spoold" / "journal.c", "-lsodium"])):
+        subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", into / name, HERE / (name + ".c"), *more],
+            check=True, timeout=120)
+    return into
+
+
+def test_journal_killed(tools, tmp_path):
+    """The journal alone, on files, killed at every call."""
+    done = subprocess.run([tools / "journal_crash", tmp_path], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert int(re.search(r"killed (\d+) times", done.stdout)[1]) > 500
+
+
+class Drop:
+    """A maildrop that can be put back as it was, and looked at."""
+
+    def __init__(self, postern, store):
+        self.postern, self.store = postern, store
+        self.path = postern.user("crash", store, MESSAGES)
+        self.before = self.look()
+        self.names = sorted(self.before) if store == "maildir" else None
+
+    def look(self):
+        if self.store == "mbox":
+            return self.path.read_bytes()
+        found = {}
+        for sub in ("new", "cur"):
+            for f in (self.path / sub).iterdir():
+                assert f.name.split(":")[0] not in found, "%s is there twice" % f.name
+                found[f.name.split(":")[0]] = f.read_bytes()
+        return found
+
+    def reset(self):
+        if self.store == "mbox":
+            self.path.write_bytes(self.before)
+            return
+        for sub in ("new", "cur"):
+            for f in (self.path / sub).iterdir():
+                f.unlink()
+        for name, content in self.before.items():
+            f = self.path / "cur" / (name + ":2,S")
+            f.write_bytes(content)
+            if harness.IS_ROOT:
+                os.chown(f, self.postern.uid, self.postern.uid)
+
+    def deliver(self):
+        if self.store == "mbox":
+            with self.path.open("ab") as f:
+                fcntl.lockf(f, fcntl.LOCK_EX)       # recovery may be at work already
+                f.write(harness.mbox([NEW]))
+            return
+        f = self.path / "new" / "2000000000.M1P1.host"
+        f.write_bytes(NEW)
+        if harness.IS_ROOT:
+            os.chown(f, self.postern.uid, self.postern.uid)
+
+    def age_dotlock(self):
+        """If a dotlock was left, makes it so old that whoever comes next may take it for left. Was there one?"""
+        try:
+            os.utime(str(self.path) + ".lock", (1, 1))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def expected(self, deleted, delivered):
+        kept = [m for i, m in enumerate(MESSAGES, 1) if i not in deleted]
+        if self.store == "mbox":
+            return harness.mbox(kept + ([NEW] if delivered else []))
+        names = [n for i, n in enumerate(self.names, 1) if i not in deleted]
+        return {**{n: self.before[n] for n in names}, **({"2000000000.M1P1.host": NEW} if delivered else {})}
+
+
+def seen(postern):
+    """All messages as a client gets them, sorted. The recovery that spoold's parent began by itself is let come to its end."""
+    for pid, _ in harness.children(postern.daemon("spoold").pid):
+        assert harness.wait_pid(pid), "recovery does not end"
+    with postern.connect("crash") as c:
+        count = c.stat()[0]
+        messages = sorted(c.retr(i) for i in range(1, count + 1))
+        assert c.quit().startswith(b"+OK")
+    return messages
+
+
+def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
+    """Returns how many calls there were, if the worker came to its end before `stop`."""
+    drop.reset()
+    spoold = postern.daemon("spoold")
+    c = postern.connect("crash")
+    for number in deleted:
+        c.ok(b"DELE %d" % number)
+    workers = [pid for pid, _ in harness.children(spoold.pid)]
+    assert len(workers) == 1, workers
+    victims = workers + ([spoold.pid] if parent_too else [])
+    killer = subprocess.Popen([tools / "killer", str(stop), *map(str, victims)], stdout=subprocess.PIPE, text=True)
+    with killer:
+        if killer.stdout.readline() != "ready\n":
+            killer.wait()
+            pytest.skip("NOT RUN: this user may not trace the worker")
+        c.send(b"QUIT\r\n")
+        answer = c.line()
+        c.close()
+        ended = killer.stdout.readline().split()
+    assert harness.wait_pid(workers[0]), "the worker lives on"
+    if ended[0] == "killed" and parent_too:
+        assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
+        spoold.wait_gone(10)
+    left_lock = drop.age_dotlock()
+    if delivers:
+        drop.deliver()
+    if ended[0] == "killed" and parent_too:
+        postern.start("spoold")
+    assert parent_too or not left_lock, "the dotlock of a worker that was killed is still there"
+    what = "%s, deleting %s, %s, delivered %s, answer %r" % (drop.store, deleted, ended, delivers, answer)
+    messages = seen(postern)
+    now = drop.look()
+    after = now == drop.expected(deleted, delivers)
+    assert after or now == drop.expected([], delivers), "%s: neither before nor after" % what
+    assert after or not answer.startswith(b"+OK"), "%s: the client was told that it is done" % what
+    kept = [m for i, m in enumerate(MESSAGES, 1) if not after or i not in deleted] + ([NEW] if delivers else [])
+    assert messages == sorted(map(harness.wire, kept)), "%s: a client sees something else" % what
+    if ended[0] == "ended":
+        assert after and answer.startswith(b"+OK"), what
+        return int(ended[1])
+    return None
+
+
+@pytest.mark.parametrize("parent_too", [False, True], ids=["worker", "worker-and-parent"])
+@pytest.mark.parametrize("deletion", DELETIONS if ALL else ["alternate"])
+def test_worker_killed(tools, postern, store, deletion, parent_too):
+    drop = Drop(postern, store)
+    postern.start()
+    for delivers in (False, True):
+        for stop in itertools.count(1, 1 if ALL else 11 if parent_too else 5):
+            if one_kill(postern, tools, drop, DELETIONS[deletion], stop + (0 if ALL else delivers * 2), delivers, parent_too) is not None:
+                break
+        assert stop > 20
