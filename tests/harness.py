@@ -238,10 +238,8 @@ def hold(directory):
     os.fchdir(root)
     os.chroot(".")
     d = pathlib.Path(directory)
-    for name in ("passwd", "group", "shadow", "gshadow", "nsswitch.conf"):
-        if os.path.exists("/etc/" + name):
-            bind(d / name, "/etc/" + name)
-    bind(d / "pam.d", "/etc/pam.d")
+    # All of /etc: files that are mounted over go when somebody outside, a package manager say, renames a new one over them.
+    bind(d / "etc", "/etc")
     for path in ("/var/mail", "/home"):
         call(libc.mount, b"tmpfs", path.encode(), b"tmpfs", 0, b"mode=0755")
     os.chmod("/var/mail", 0o2775)
@@ -259,6 +257,8 @@ class Stage:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="postern-stage-"))
         self.dir.chmod(0o755)
         self.passwords = {name: "pw-%s-8" % name for name in ("alice", "bob", "carol", "system")}
+        self.etc = self.dir / "etc"
+        subprocess.run(["cp", "-a", "/etc", self.etc], check=True)
         self._accounts()
         self.holder = subprocess.Popen([sys.executable, __file__, "hold", str(self.dir)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE)
@@ -273,33 +273,24 @@ class Stage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             import crypt
-        files = {name: pathlib.Path("/etc", name).read_text() if os.path.exists("/etc/" + name) else ""
-                 for name in ("passwd", "group", "shadow", "gshadow")}
-        taken = {row.split(":")[0] for row in files["passwd"].splitlines()}
+            hashed = {name: crypt.crypt(p, "$6$rounds=1000$" + name) for name, p in self.passwords.items()}
+        files = {}
+        for key in ("passwd", "group", "shadow", "gshadow"):
+            path = pathlib.Path("/etc", key)
+            rows = path.read_text().splitlines() if path.exists() else []
+            files[key] = "".join(r + "\n" for r in rows if r.split(":")[0] not in self.USERS)
         for name, uid in self.USERS.items():
-            if name in taken:
-                for key in ("passwd", "shadow"):
-                    files[key] = "".join(r + "\n" for r in files[key].splitlines() if r.split(":")[0] != name)
-                for key in ("group", "gshadow"):
-                    files[key] = "".join(r + "\n" for r in files[key].splitlines() if r.split(":")[0] != name)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                hashed = crypt.crypt(self.passwords[name], "$6$rounds=1000$" + name) if name in self.passwords else "!"
             files["passwd"] += "%s:x:%d:%d::/home/%s:/bin/sh\n" % (name, uid, uid, name)
             files["group"] += "%s:x:%d:\n" % (name, uid)
-            files["shadow"] += "%s:%s:20000:0:99999:7:::\n" % (name, hashed)
+            files["shadow"] += "%s:%s:20000:0:99999:7:::\n" % (name, hashed.get(name, "!"))
             files["gshadow"] += "%s:!::\n" % name
         # alice is also in group mail: her worker must not be
         files["group"] = re.sub(r"(?m)^(mail:.*:)(.*)$", lambda m: m[1] + ",".join(filter(None, [m[2], "alice"])), files["group"])
         for name, text in files.items():
-            (self.dir / name).write_text(text)
-            (self.dir / name).chmod(0o640 if "shadow" in name else 0o644)
-        (self.dir / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
-        if os.path.isdir("/etc/pam.d"):
-            shutil.copytree("/etc/pam.d", self.dir / "pam.d")
-        shipped = next((p for p in (REPO / "etc/pam.d/postern", REPO / "etc/pam/postern", REPO / "etc/postern.pam") if p.exists()), None)
-        text = shipped.read_text() if shipped else "auth required pam_unix.so\naccount required pam_unix.so\n"
-        (self.dir / "pam.d" / "postern").write_text(text)
+            (self.etc / name).write_text(text)
+        (self.etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
+        (self.etc / "pam.d").mkdir(exist_ok=True)
+        shutil.copy(REPO / "etc/pam/postern", self.etc / "pam.d" / "postern")
 
     def path(self, path):
         """What processes on the stage know as `path`, for this process."""

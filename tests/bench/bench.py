@@ -80,8 +80,8 @@ def stage_enter(work, peers):
     sv.etc_write(work / "etc")
     if peers is not None:
         mount("peers", "/usr", "overlay", MS_RDONLY, "lowerdir=%s:/usr" % (peers / "usr"))
-    for name in ("passwd", "group", "shadow", "nsswitch.conf", "pam.d"):
-        mount(work / "etc" / name, "/etc/" + name, None, MS_BIND)
+    # not a mount a file: when the host's /etc/passwd is replaced, one upon it would be gone
+    mount("accounts", "/etc", "overlay", MS_RDONLY, "lowerdir=%s:/etc" % (work / "etc"))
     mount("bench", "/run", "tmpfs", 0, "mode=755")
     pathlib.Path("/run/postern").mkdir(mode=0o755)
     (work / "srv/popa3d/mbox").mkdir(parents=True, exist_ok=True)
