@@ -103,6 +103,7 @@ key_check_kind(const char *path, struct key_pair *p, struct findings *f)
 		good = bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX;
 	} else if (algorithm == GNUTLS_PK_ECDSA) {
 		p->algorithm = CHAINS_ECDSA;
+		p->bits = bits = bits == 528 ? 521 : bits;	/* GnuTLS counts the octets of P-521 */
 		good = bits == 256 || bits == 384 || bits == 521;
 	} else {
 		p->algorithm = CHAINS_ED25519;

@@ -382,7 +382,7 @@ renewal_check(const struct conf *c)
 
 	if (c->certificate.count == 0)
 		return true;
-	if (keys_load(&keys, c, true, &f) == -1)
+	if (sodium_init() == -1 || keys_load(&keys, c, true, &f) == -1)
 		return false;
 	keys_say_expiry(&keys, &f);
 	return true;
