@@ -308,6 +308,27 @@ reload(void)
 	log_text(LOG_INFO, "reloaded");
 }
 
+/* The verifier writes down what it remembers before it ends; nobody is waited for longer than this. */
+#define STOP_MS		3000
+
+static void
+stop_wait(void)
+{
+	const int64_t until = clock_ms() + STOP_MS;
+	const struct timespec moment = { 0, 50000000 };
+	sigset_t death;
+
+	sigemptyset(&death);
+	sigaddset(&death, SIGCHLD);
+	while (clock_ms() < until) {
+		pid_t pid = waitpid(-1, NULL, WNOHANG);
+		if (pid == -1)
+			return;		/* no child is left */
+		if (pid == 0)
+			sigtimedwait(&death, NULL, &moment);
+	}
+}
+
 static _Noreturn void
 stop(void)
 {
@@ -326,6 +347,7 @@ stop(void)
 	renewal_stop();
 	if (conf_run_path(&conf, "authd.sock", path, sizeof path) == 0)
 		unlink(path);
+	stop_wait();
 	log_text(LOG_INFO, "stopped");
 	exit(0);
 }

@@ -102,7 +102,7 @@ static const struct rule {
 	/* root, before it is given up: spoold's children resolve a name (any NSS module) and become its owner */
 	{ "socket", O, ALWAYS }, { "connect", O, ALWAYS }, { "bind", A | O, ALWAYS }, { "listen", A | O, ALWAYS },
 	{ "socket", A, ALWAYS }, { "connect", A, ALWAYS }, { "sendmmsg", O, ALWAYS }, { "recvmmsg", O, ALWAYS }, { "uname", A | O, ALWAYS },
-	{ "sysinfo", A | O | W, ALWAYS }, { "chmod", A | O, ALWAYS }, { "fchmod", A | O, ALWAYS }, { "fchmodat", A | O, ALWAYS },
+	{ "sysinfo", A | V | O | W, ALWAYS }, { "chmod", A | O, ALWAYS }, { "fchmod", A | O, ALWAYS }, { "fchmodat", A | O, ALWAYS },
 	{ "chown", A | O, ALWAYS }, { "fchown", A | O, ALWAYS }, { "fchownat", A | O, ALWAYS }, { "lchown", A | O, ALWAYS },
 	{ "setuid", A | O, ALWAYS }, { "setgid", A | O, ALWAYS }, { "setreuid", A | O, ALWAYS }, { "setregid", A | O, ALWAYS },
 	{ "setresuid", A | O, ALWAYS }, { "setresgid", A | O, ALWAYS }, { "setgroups", A | O, ALWAYS },

@@ -198,6 +198,19 @@ def test_last_use_of_an_app_password(login):
     assert login.authctl("app", "list", "u").stdout.decode().split("\t")[5].startswith("20")
 
 
+def test_many_are_remembered(login):
+    """More than fits the first pages of the file: writing it down needs nothing that the verifier may not do."""
+    path = login.dir / "many"
+    path.write_text("".join("m%d:{PLAIN}password::::::\n" % i for i in range(80)))
+    login.own(path)
+    login.authctl("import", "dovecot", path, *CHEAP)
+    for i in range(80):
+        assert b"[AUTH]" not in plain(login, "m%d" % i, "password")
+    assert login.stop_daemon("authd") == 0
+    assert (login.dir / "state" / "authd" / "memory.db").stat().st_size > 40000
+    assert not any(b"child-died" in x for x in login.daemon("authd").lines)
+
+
 SHA512 = "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"     # "password"
 
 
