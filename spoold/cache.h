@@ -71,9 +71,12 @@ int inventory_get(struct inventory *inv, uint32_t index, struct inventory_messag
 /* The row alone; valid until the next add, publish or free. */
 const struct catalogue_row *inventory_row(const struct inventory *inv, uint32_t index);
 /*
- * The message whose file's base name (up to ':', without the directory) is this; UINT32_MAX if none. Builds an index at its first use (8 bytes a message).
+ * The message whose file's base name (up to ':', without the directory) is this; UINT32_MAX if none. Builds an index at its first use (6 to 12
+ * bytes a message).
  */
 uint32_t inventory_find(struct inventory *inv, const char *base, size_t length);
+/* Maildir: is this ("cur/FILE") the name of that message? Cheaper than to get it. */
+bool inventory_is_named(struct inventory *inv, uint32_t index, const char *name, size_t length);
 
 /*
  * mbox: is what is remembered still there? Looks at the end of what was known, at the first and the last message and at a sample of the

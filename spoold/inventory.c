@@ -316,25 +316,47 @@ base_of(struct inventory *inv, uint32_t index, size_t *length)
 	return name;
 }
 
-/* A power of two of which `count` fills at most four fifths. */
+/* A power of two of which `count` fills at most two thirds. */
 static uint32_t
 table_size(uint32_t count)
 {
 	uint32_t size = 64;
 
-	while ((uint64_t)count * 5 > (uint64_t)size * 4)
+	while ((uint64_t)count * 3 > (uint64_t)size * 2)
 		size *= 2;
 	return size;
 }
 
-static uint32_t *
-find_slot(struct inventory *inv, const char *base, size_t length)
+/*
+ * A slot of a table is an index (24 bits) under 8 bits of the hash, which are never 0: so an empty slot is 0, and hardly ever is a row looked at (two misses of the
+ * processor's cache) that is not the one.
+ */
+_Static_assert(MESSAGES_MAX <= 1u << 24, "an index has 24 bits");
+
+static uint32_t
+slot_tag(uint64_t hash)
 {
-	for (uint32_t i = (uint32_t)XXH3_64bits(base, length) & inv->table_mask;; i = (i + 1) & inv->table_mask) {
+	return (uint32_t)(hash >> 56 | 1) << 24;
+}
+
+static uint32_t
+slot_index(uint32_t slot)
+{
+	return slot & 0xffffff;
+}
+
+/* *hash is what the base name's hash is; returns where it is, or the empty slot where it would be. */
+static uint32_t *
+find_slot(struct inventory *inv, const char *base, size_t length, uint64_t *hash)
+{
+	*hash = XXH3_64bits(base, length);
+	for (uint32_t i = (uint32_t)*hash & inv->table_mask;; i = (i + 1) & inv->table_mask) {
 		size_t other_length;
 		if (inv->table[i] == 0)
 			return &inv->table[i];
-		const char *other = base_of(inv, inv->table[i] - 1, &other_length);
+		if ((inv->table[i] & 0xff000000) != slot_tag(*hash))
+			continue;
+		const char *other = base_of(inv, slot_index(inv->table[i]), &other_length);
 		if (other_length == length && memcmp(other, base, length) == 0)
 			return &inv->table[i];
 	}
@@ -344,6 +366,7 @@ uint32_t
 inventory_find(struct inventory *inv, const char *base, size_t length)
 {
 	uint32_t size = table_size(inv->count);
+	uint64_t hash;
 
 	if (inv->table == NULL || size - 1 > inv->table_mask) {
 		free(inv->table);
@@ -355,11 +378,29 @@ inventory_find(struct inventory *inv, const char *base, size_t length)
 	for (; inv->tabled < inv->count; inv->tabled++) {
 		size_t n;
 		const char *at = base_of(inv, inv->tabled, &n);
-		uint32_t *slot = find_slot(inv, at, n);
+		uint32_t *slot = find_slot(inv, at, n, &hash);
 		if (*slot == 0)
-			*slot = inv->tabled + 1;
+			*slot = slot_tag(hash) | inv->tabled;
 	}
-	return *find_slot(inv, base, length) - 1;
+	uint32_t slot = *find_slot(inv, base, length, &hash);
+	return slot == 0 ? UINT32_MAX : slot_index(slot);
+}
+
+bool
+inventory_is_named(struct inventory *inv, uint32_t index, const char *name, size_t length)
+{
+	const struct catalogue_row *r = &inv->rows[index];
+
+	if (inv->names[index] & NAME_WHOLE) {
+		size_t n;
+		const char *at = name_of(inv, index, &n);
+		return n == length && memcmp(at, name, n) == 0;
+	}
+	const struct pattern *p = &inv->patterns[inv->names[index]];
+	return length == (size_t)p->before_length + r->uid_length + p->after_length &&
+	    memcmp(name, p->before, p->before_length) == 0 &&
+	    memcmp(name + p->before_length, inv->uids + r->uid, r->uid_length) == 0 &&
+	    memcmp(name + length - p->after_length, p->after, p->after_length) == 0;
 }
 
 static bool
@@ -574,13 +615,16 @@ is_wanted(const struct ids *t, uint64_t hash)
 	return (t->wanted[bit / 64] >> bit % 64 & 1) != 0;
 }
 
+/* As find_slot(), by id. */
 static uint32_t *
-id_slot(const struct inventory *inv, struct ids *t, const char *uid, size_t length)
+id_slot(const struct inventory *inv, struct ids *t, const char *uid, size_t length, uint64_t hash)
 {
-	for (uint32_t i = (uint32_t)XXH3_64bits(uid, length) & t->mask;; i = (i + 1) & t->mask) {
+	for (uint32_t i = (uint32_t)hash & t->mask;; i = (i + 1) & t->mask) {
 		if (t->table[i] == 0)
 			return &t->table[i];
-		const struct catalogue_row *r = &inv->rows[t->table[i] - 1];
+		if ((t->table[i] & 0xff000000) != slot_tag(hash))
+			continue;
+		const struct catalogue_row *r = &inv->rows[slot_index(t->table[i])];
 		if (r->uid_length == length && memcmp(inv->uids + r->uid, uid, length) == 0)
 			return &t->table[i];
 	}
@@ -592,13 +636,13 @@ row_settle(struct inventory *inv, struct ids *t, struct ordinals *o, uint32_t in
 {
 	char uid[UID_MAX + 16];
 	size_t length = inv->rows[index].uid_length;
-	uint32_t *slot;
 
 	memcpy(uid, inv->uids + inv->rows[index].uid, length);
-	slot = id_slot(inv, t, uid, length);
-	bool was_twin = o->slots != NULL && ordinal_slot(o, XXH3_64bits(uid, length))->next != 0;
+	uint64_t hash = XXH3_64bits(uid, length);
+	uint32_t *slot = id_slot(inv, t, uid, length, hash);
+	bool was_twin = o->slots != NULL && ordinal_slot(o, hash)->next != 0;
 	if (*slot == 0 && !was_twin) {
-		*slot = index + 1;
+		*slot = slot_tag(hash) | index;
 		return true;
 	}
 	struct ordinal *n = ordinal_of(o, uid, length);
@@ -607,9 +651,10 @@ row_settle(struct inventory *inv, struct ids *t, struct ordinals *o, uint32_t in
 	size_t base = length < UID_MAX - 8 ? length : UID_MAX - 8;
 	do {
 		length = base + (size_t)snprintf(uid + base, 16, ".%u", n->next++);
-		slot = id_slot(inv, t, uid, length);
+		hash = XXH3_64bits(uid, length);
+		slot = id_slot(inv, t, uid, length, hash);
 	} while (*slot != 0);
-	*slot = index + 1;
+	*slot = slot_tag(hash) | index;
 	return uid_set(inv, index, uid, length);
 }
 
@@ -647,8 +692,9 @@ old_note(struct inventory *inv, struct ids *t, struct ordinals *o, uint32_t inde
 	const char *uid = inv->uids + r->uid;
 	uint32_t number;
 
-	if (is_wanted(t, XXH3_64bits(uid, r->uid_length)))
-		*id_slot(inv, t, uid, r->uid_length) = index + 1;
+	uint64_t hash = XXH3_64bits(uid, r->uid_length);
+	if (is_wanted(t, hash))
+		*id_slot(inv, t, uid, r->uid_length, hash) = slot_tag(hash) | index;
 	size_t base = ordinal_parse(uid, r->uid_length, &number);
 	if (base == 0 || !is_wanted(t, XXH3_64bits(uid, base)))
 		return true;

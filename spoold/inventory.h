@@ -50,7 +50,7 @@ struct inventory {
 	/* ids */
 	uint32_t settled;		/* the first so many differ from each other */
 	uint8_t *kept;			/* a bit a row: its id was remembered, not asked for; NULL: none */
-	uint32_t *table;		/* of inventory_find(); index + 1 */
+	uint32_t *table;		/* of inventory_find() */
 	uint32_t table_mask;
 	uint32_t tabled;		/* the first so many are in it */
 };

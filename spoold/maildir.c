@@ -282,50 +282,60 @@ count_new(struct inventory *inv)
 }
 
 /*
+ * Leaves in the listing what is not known, in order. 1; 0: a message that is known has another name now, has gone, or is younger than one that is not known.
+ */
+static int
+keep_unknown(struct maildir *d, struct inventory *old)
+{
+	struct listing *l = &d->listing;
+	uint32_t found = 0, kept = 0, count = inventory_count(old);
+	struct inventory_message last;
+
+	/* Not sorted before: of 100,000 that are known the order is known as well. */
+	for (uint32_t i = 0; i < l->count; i++) {
+		const struct listing_entry *e = &l->entry[i];
+		const char *name = listing_name(l, e);
+		uint32_t known = inventory_find(old, name + PART_PREFIX, e->base);
+		if (known == NO_MESSAGE)
+			l->entry[kept++] = *e;
+		else if (inventory_is_named(old, known, name, e->length))
+			found++;
+		else
+			return 0;
+	}
+	l->count = kept;
+	if (found != count_new(old))
+		return 0;
+	listing_sort(l);
+	if (kept == 0 || count == 0)
+		return 1;
+	return inventory_get(old, count - 1, &last) == 0 && listing_after(l, &l->entry[0], last.name, last.name_length);
+}
+
+/*
  * cur/ has not changed. Where new/ has only got more, and all of that is younger than what is known, what is known stays as it is. 1 with
  * m->inventory; 0: not so; -1.
  */
 static int
 scan_appended(struct maildrop *m, struct maildir *d, struct inventory *old)
 {
-	uint32_t count = inventory_count(old), found = 0;
-	struct inventory_message last;
-	char name[PART_PREFIX + NAME_MAX + 1];
-	size_t length = 0;
-
 	stamps_take(d, d->listed);
 	if (!stamp_equal(&d->listed[PART_CUR], &m->seen[PART_CUR]))
 		return 0;
 	listing_free(&d->listing);
-	if (listing_read(&d->listing, d->root, PART_NEW) == -1)
-		return -1;
-	listing_sort(&d->listing);
-	if (count > 0) {
-		if (inventory_get(old, count - 1, &last) == -1 || last.name_length >= sizeof name)
-			return 0;
-		memcpy(name, last.name, length = last.name_length);
+	int result = listing_read(&d->listing, d->root, PART_NEW) == -1 ? -1 : keep_unknown(d, old);
+	for (uint32_t i = 0; result == 1 && i < d->listing.count; i++)
+		if (add_entry(m, d, &d->listing.entry[i], NULL, old) == -1)
+			result = -1;
+	/* it is not all that is there */
+	int saved = errno;
+	listing_free(&d->listing);
+	errno = saved;
+	if (result == 1) {
+		m->inventory = old;
+		d->changed = true;
 	}
-	for (uint32_t i = 0; i < d->listing.count; i++) {
-		const struct listing_entry *e = &d->listing.entry[i];
-		uint32_t known = inventory_find(old, listing_name(&d->listing, e) + PART_PREFIX, e->base);
-		if (known == NO_MESSAGE && length > 0 && !listing_after(&d->listing, e, name, length))
-			return 0;
-		if (known != NO_MESSAGE && inventory_get(old, known, &last) == 0 && (last.name_length != e->length ||
-		    memcmp(last.name, listing_name(&d->listing, e), e->length) != 0))
-			return 0;
-		found += known != NO_MESSAGE;
-	}
-	if (found != count_new(old))
-		return 0;
-	for (uint32_t i = 0; i < d->listing.count; i++) {
-		const struct listing_entry *e = &d->listing.entry[i];
-		if (inventory_find(old, listing_name(&d->listing, e) + PART_PREFIX, e->base) == NO_MESSAGE &&
-		    add_entry(m, d, e, NULL, old) == -1)
-			return -1;
-	}
-	m->inventory = old;
-	d->changed = true;
-	return 1;
+	return result;
 }
 
 /* Finds by its base name the file that was `name`. "" if it has gone. */
