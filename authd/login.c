@@ -286,13 +286,14 @@ admit(struct login *l)
 		deny(l, DENIED_CREDENTIALS, "malformed-user");
 		return;
 	}
-	if (conf->throttle)
+	bool throttled = conf->throttle && !conf_in_networks(&conf->throttle_exempt, peer_hello(l)->client);
+	if (throttled)
 		wait = throttle_charge(peer_hello(l)->client, l->user);
 	if (wait == -1) {
 		deny(l, DENIED_TEMPORARY, "throttled");
 		return;
 	}
-	l->charged = conf->throttle != 0;
+	l->charged = throttled;
 	l->stage = LOGIN_WAITING;
 	if (wait == 0)
 		proceed(l);

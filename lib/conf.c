@@ -88,6 +88,8 @@ static const struct key keys[] = {
 	NUMBER("authd", "cache-ttl", cache_ttl, "300", 0, 86400, "seconds, from 0 (nothing is remembered) to 86400"),
 	NUMBER("authd", "hashers", hashers, "0", 0, 64, "a number from 1 to 64, or 0 for the number of cores"),
 	CHOICE("authd", "throttle", throttle, "on", bool_words, "on, off"),
+	{ "authd", "throttle-exempt", TYPE_NETWORKS, AT(throttle_exempt), "", NULL, 0, 0,
+	    "addresses and networks such as 192.0.2.1 2001:db8::/32" },
 	NUMBER("authd", "login-delay", login_delay, "0", 0, 86400, "seconds, from 0 (none) to 86400"),
 
 	CHOICE("spoold", "store", store, "auto", kind_words, "auto, mbox, maildir"),

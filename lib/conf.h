@@ -78,6 +78,7 @@ struct conf {
 	uint64_t cache_ttl;		/* seconds; 0: nothing is remembered */
 	uint64_t hashers;		/* 0: as many as cores */
 	int throttle;			/* bool */
+	struct conf_networks throttle_exempt;
 	uint64_t login_delay;		/* seconds; 0: none */
 	/* [spoold] */
 	int store;			/* enum store_kind */

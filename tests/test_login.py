@@ -293,7 +293,7 @@ def tried(p, address, user, password):
 
 
 def test_throttle(make_postern):
-    p = make_postern({"authd": {"throttle": "on", "cache-ttl": 0}})
+    p = make_postern({"authd": {"throttle": "on", "throttle-exempt": "127.0.9.0/24", "cache-ttl": 0}})
     p.user("u", "maildir", MESSAGES)
     p.start()
     for i in range(5):
@@ -303,6 +303,9 @@ def test_throttle(make_postern):
     assert first >= 0.45 and second >= 0.9, "guesses at many users from one address are slowed"
     row, elsewhere = tried(p, "127.0.0.3", "u", PASSWORD)
     assert row.startswith(b"+OK") and elsewhere < second, "who comes from elsewhere is not"
+    for i in range(8):
+        row, exempt = tried(p, "127.0.9.1", "spray%d" % i, "wrong")
+        assert exempt < 0.4, "an exempt address is slowed"
     for i in range(9):
         tried(p, "127.0.1.%d" % i, "v", "wrong")
     row, spread = tried(p, "127.0.2.1", "v", "wrong")
