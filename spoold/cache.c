@@ -1,12 +1,14 @@
 /*
  * The cache's file: two slots, then data.
  *
- * Data is written once and not touched while a slot speaks of it. A slot names the pieces (segments) that make up an inventory, with a checksum each, the stamps it was true for,
- * and a generation; it has a checksum of its own. A store writes its data where no valid slot has any, then the older slot; so whatever is interrupted leaves the newer
- * slot as it was. Nothing is synced: what a power cut tears does not match its checksum, and the other slot, or a scan, is used.
+ * Data is written once and not touched while a slot speaks of it. A slot names the pieces (segments) that make
+ * up an inventory, with a checksum each, the stamps it was true for, and a generation; it has a checksum of its
+ * own. A store writes its data where no valid slot has any, then the older slot; so whatever is interrupted
+ * leaves the newer slot as it was. Nothing is synced: what a power cut tears does not match its checksum, and
+ * the other slot, or a scan, is used.
  *
- * A lock (the kernel's, of this open file) keeps a second writer out: it works without a cache. All numbers are in this host's byte order: a file from
- * another kind of host has another magic number.
+ * A lock (the kernel's, of this open file) keeps a second writer out: it works without a cache. All numbers are
+ * in this host's byte order: a file from another kind of host has another magic number.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -102,8 +104,9 @@ stamp_take(struct stamp *s, int fd)
 }
 
 /*
- * Racy: changed so shortly before it was looked at that a later change could have the same time. The kernel's times step by up to 10 ms; a
- * time without a fraction is likely from a filesystem that has only seconds, or two.
+ * Racy: changed so shortly before it was looked at that a later change could have the same time. The kernel's
+ * times step by up to 10 ms; a time without a fraction is likely from a filesystem that has only seconds, or
+ * two.
  */
 static bool
 racy(int64_t changed, int64_t taken)
@@ -422,7 +425,10 @@ piece_write(struct writing *w, const void *from, size_t length)
 	}
 }
 
-/* The rows from `first` on, with their ids one after the other from `uids` on: gaps that replaced ids and removed messages left are closed. */
+/*
+ * The rows from `first` on, with their ids one after the other from `uids` on: gaps that replaced ids and
+ * removed messages left are closed.
+ */
 static void
 rows_write(struct writing *w, const struct inventory *inv, uint32_t first, uint64_t uids)
 {
@@ -495,8 +501,9 @@ aligned(uint64_t offset)
 }
 
 /*
- * Where `length` octets can go without touching what a slot speaks of: behind it all; or, for a whole inventory, at the start if there is room. (What is
- * appended does not take that room, so that it grows back to the start time and again.)
+ * Where `length` octets can go without touching what a slot speaks of: behind it all; or, for a whole
+ * inventory, at the start if there is room. (What is appended does not take that room, so that it grows back to
+ * the start time and again.)
  */
 static uint64_t
 place_find(const struct cache *c, uint64_t length, bool whole)
@@ -565,7 +572,10 @@ cache_store(struct cache *c, struct inventory *inv, const struct stamp stamps[st
 	}
 	int which = c->current == 0 ? 1 : 0;
 	struct slot s = { .magic = CACHE_MAGIC, .version = CACHE_VERSION, .kind = c->kind, .context = c->context };
-	/* Appended to only if the file has what this inventory was loaded from; once the slots are full all is written anew, as one. */
+	/*
+	 * Appended to only if the file has what this inventory was loaded from; once the slots are full all is
+	 * written anew, as one.
+	 */
 	if (c->current != -1 && inv == c->loaded && inv->stored > 0 && c->slots[c->current].segments_count < SEGMENTS_MAX) {
 		memcpy(s.segments, c->slots[c->current].segments, sizeof s.segments);
 		s.segments_count = c->slots[c->current].segments_count;

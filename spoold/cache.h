@@ -13,8 +13,9 @@
  *	...READY, the session, UPDATE...
  *	cache_store(c, inv, stamps)			at the end, and only if something changed
  *
- * It is only a cache: whatever is odd about it (torn, flipped, of another version, another user's inode, locked by somebody else) makes cache_load() return NULL, and a
- * failed cache_store() costs the next session a scan. Nothing here logs or is fatal.
+ * It is only a cache: whatever is odd about it (torn, flipped, of another version, another user's inode, locked
+ * by somebody else) makes cache_load() return NULL, and a failed cache_store() costs the next session a scan.
+ * Nothing here logs or is fatal.
  */
 #ifndef POSTERN_CACHE_H
 #define POSTERN_CACHE_H
@@ -45,7 +46,10 @@ enum stamp_verdict {
 int stamp_take(struct stamp *s, int fd);	/* 0, or -1 with errno */
 enum stamp_verdict stamp_compare(const struct stamp *then, const struct stamp *now);
 
-/* One message, to add or as it was added. Pointers are the caller's for add, and the inventory's (until the next call on it) for get. */
+/*
+ * One message, to add or as it was added. Pointers are the caller's for add, and the inventory's (until the
+ * next call on it) for get.
+ */
 struct inventory_message {
 	uint64_t octets;	/* as catalogue.h has them */
 	uint64_t offset;
@@ -71,41 +75,49 @@ int inventory_get(struct inventory *inv, uint32_t index, struct inventory_messag
 /* The row alone; valid until the next add, publish or free. */
 const struct catalogue_row *inventory_row(const struct inventory *inv, uint32_t index);
 /*
- * The message whose file's base name (up to ':', without the directory) is this; UINT32_MAX if none. Builds an index at its first use (6 to 12
- * bytes a message).
+ * The message whose file's base name (up to ':', without the directory) is this; UINT32_MAX if none. Builds an
+ * index at its first use (6 to 12 bytes a message).
  */
 uint32_t inventory_find(struct inventory *inv, const char *base, size_t length);
 /* Maildir: is this ("cur/FILE") the name of that message? Cheaper than to get it. */
 bool inventory_is_named(struct inventory *inv, uint32_t index, const char *name, size_t length);
 
 /*
- * mbox: is what is remembered still there? Looks at the end of what was known, at the first and the last message and at a sample of the
- * others, by fingerprint. `fd` is the mailbox, under its locks.
+ * mbox: is what is remembered still there? Looks at the end of what was known, at the first and the last
+ * message and at a sample of the others, by fingerprint. `fd` is the mailbox, under its locks.
  */
 bool inventory_holds(struct inventory *inv, int fd);
 
-/* Messages of `inv` that were in `old` under an id with an ordinal get that id again (twins). Call it after the last add, before publish. */
+/*
+ * Messages of `inv` that were in `old` under an id with an ordinal get that id again (twins). Call it after the
+ * last add, before publish.
+ */
 int inventory_remember(struct inventory *inv, struct inventory *old);
 
 /*
- * Makes every id differ from every other (twins get ".2", ".3"), and makes the catalogue: a sealed memfd, the caller's. The inventory can be
- * read on. -1 with errno (then it can only be freed).
+ * Makes every id differ from every other (twins get ".2", ".3"), and makes the catalogue: a sealed memfd, the
+ * caller's. The inventory can be read on. -1 with errno (then it can only be freed).
  */
 int inventory_publish(struct inventory *inv);
 
 /*
- * For UPDATE, after publish: the inventory without the messages whose `gone` (one octet a message) is not 0, to be stored and freed. `inv` lives on inside it: it
- * is not to be used or freed any more. NULL with errno ENOMEM: then inv is as it was.
+ * For UPDATE, after publish: the inventory without the messages whose `gone` (one octet a message) is not 0, to
+ * be stored and freed. `inv` lives on inside it: it is not to be used or freed any more. NULL with errno
+ * ENOMEM: then inv is as it was.
  */
 struct inventory *inventory_without(struct inventory *inv, const uint8_t *gone);
-/* What a moved, rewritten (mbox: offset, octets, length) or renamed (Maildir: name) message of such an inventory has become. 0, or -1 with ENOMEM. */
+/*
+ * What a moved, rewritten (mbox: offset, octets, length) or renamed (Maildir: name) message of such an
+ * inventory has become. 0, or -1 with ENOMEM.
+ */
 int inventory_change(struct inventory *inv, uint32_t index, const struct inventory_message *m);
 
 struct cache;
 
 /*
- * fd is the cache's file, open for reading and writing, or -1 (then there is nothing to load and nothing is stored). It stays the caller's and must stay open while
- * the cache and an inventory loaded from it are in use. NULL: ENOMEM.
+ * fd is the cache's file, open for reading and writing, or -1 (then there is nothing to load and nothing is
+ * stored). It stays the caller's and must stay open while the cache and an inventory loaded from it are in use.
+ * NULL: ENOMEM.
  */
 struct cache *cache_open(int fd, enum maildrop_kind kind, uint64_t context);
 void cache_close(struct cache *c);
@@ -114,8 +126,8 @@ struct inventory *cache_load(struct cache *c);
 /* The stamp that was stored with it: 0 the mbox or new/, 1 cur/. All zero if nothing was loaded. */
 const struct stamp *cache_stamp(const struct cache *c, unsigned which);
 /*
- * Remembers `inv` as what was found when the stamps were taken. Appends when inv is what was loaded and more; else writes anew; what was there stays valid until the new
- * is complete. 0, or -1 with errno.
+ * Remembers `inv` as what was found when the stamps were taken. Appends when inv is what was loaded and more;
+ * else writes anew; what was there stays valid until the new is complete. 0, or -1 with errno.
  */
 int cache_store(struct cache *c, struct inventory *inv, const struct stamp stamps[static 2]);
 

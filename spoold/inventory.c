@@ -1,6 +1,7 @@
 /*
- * The inventory is built where it will be sent from: the rows lie in the memfd that becomes the catalogue, so that a maildrop of a million messages is in memory once. What
- * a row has besides (fingerprint or name) is 16 octets or 4 a message.
+ * The inventory is built where it will be sent from: the rows lie in the memfd that becomes the catalogue, so
+ * that a maildrop of a million messages is in memory once. What a row has besides (fingerprint or name) is 16
+ * octets or 4 a message.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -328,8 +329,8 @@ table_size(uint32_t count)
 }
 
 /*
- * A slot of a table is an index (24 bits) under 8 bits of the hash, which are never 0: so an empty slot is 0, and hardly ever is a row looked at (two misses of the
- * processor's cache) that is not the one.
+ * A slot of a table is an index (24 bits) under 8 bits of the hash, which are never 0: so an empty slot is 0,
+ * and hardly ever is a row looked at (two misses of the processor's cache) that is not the one.
  */
 _Static_assert(MESSAGES_MAX <= 1u << 24, "an index has 24 bits");
 
@@ -493,7 +494,10 @@ uid_set(struct inventory *inv, uint32_t index, const char *uid, size_t length)
 	return true;
 }
 
-/* Where a fingerprint is in the table of `old`: the slot has the first row with it that is not taken yet. TAKEN: all of them are. */
+/*
+ * Where a fingerprint is in the table of `old`: the slot has the first row with it that is not taken yet.
+ * TAKEN: all of them are.
+ */
 #define TAKEN 0x80000000u
 static uint32_t *
 fingerprint_slot(struct inventory *old, uint32_t *table, uint32_t mask, const uint8_t *fingerprint)
@@ -597,8 +601,9 @@ ordinal_parse(const char *uid, size_t length, uint32_t *number)
 }
 
 /*
- * The ids that are given, as far as they matter: of those that were settled before, the ones that a new message may be asking for. `wanted` is a bit for each hash that
- * one does ask for, so that ten new messages in a maildrop of 100,000 cost a look at each old id and no table of them.
+ * The ids that are given, as far as they matter: of those that were settled before, the ones that a new message
+ * may be asking for. `wanted` is a bit for each hash that one does ask for, so that ten new messages in a
+ * maildrop of 100,000 cost a look at each old id and no table of them.
  */
 struct ids {
 	uint32_t *table;
@@ -684,7 +689,10 @@ wanted_mark(struct inventory *inv, struct ids *t, uint32_t new)
 	return true;
 }
 
-/* An id that was given before: into the table if somebody asks for it; and if it has an ordinal to an id that somebody asks for, that number is used up. */
+/*
+ * An id that was given before: into the table if somebody asks for it; and if it has an ordinal to an id that
+ * somebody asks for, that number is used up.
+ */
 static bool
 old_note(struct inventory *inv, struct ids *t, struct ordinals *o, uint32_t index)
 {

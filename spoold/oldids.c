@@ -1,6 +1,7 @@
 /*
- * Reading the lists of ids of other servers. They belong to the mailbox's owner: a line that makes no sense is skipped, a file that makes none is
- * as good as no file, and nothing in them leads further than to the text of an id.
+ * Reading the lists of ids of other servers. They belong to the mailbox's owner: a line that makes no sense is
+ * skipped, a file that makes none is as good as no file, and nothing in them leads further than to the text of
+ * an id.
  */
 #include <errno.h>
 #include <fcntl.h>

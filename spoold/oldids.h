@@ -1,5 +1,6 @@
 /*
- * What another POP3 server left in a Maildir about the ids it gave: dovecot-uidlist (versions 1 and 3) and courierpop3dsizelist (1 to 3).
+ * What another POP3 server left in a Maildir about the ids it gave: dovecot-uidlist (versions 1 and 3) and
+ * courierpop3dsizelist (1 to 3).
  */
 #ifndef POSTERN_OLDIDS_H
 #define POSTERN_OLDIDS_H
@@ -26,8 +27,8 @@ struct oldid {
 struct oldids;
 
 /*
- * Opens the file in the Maildir `directory`; it is read at the first oldids_find(), so that a maildrop whose ids are all remembered does not pay for it. NULL: there is no such
- * file, or no memory for it.
+ * Opens the file in the Maildir `directory`; it is read at the first oldids_find(), so that a maildrop whose
+ * ids are all remembered does not pay for it. NULL: there is no such file, or no memory for it.
  */
 struct oldids *oldids_open(int directory, enum oldids_kind kind);
 void oldids_close(struct oldids *o);

@@ -1,6 +1,7 @@
 /*
- * The id a message asks for, in the form that uidl-format names. All forms of other servers are about ids that those have given already: a message
- * that they never saw, and any id that RFC 1939 would not allow, is known by our own id instead.
+ * The id a message asks for, in the form that uidl-format names. All forms of other servers are about ids that
+ * those have given already: a message that they never saw, and any id that RFC 1939 would not allow, is known
+ * by our own id instead.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -56,7 +57,10 @@ static const struct named {
 };
 
 /* Header fields that an id is made of. */
-enum field { FIELD_OTHER, FIELD_DATE, FIELD_DELIVERED_TO, FIELD_MESSAGE_ID, FIELD_RECEIVED, FIELD_X_DELIVERY_ID, FIELD_X_UID, FIELD_X_IMAP, FIELD_X_UIDL };
+enum field {
+	FIELD_OTHER, FIELD_DATE, FIELD_DELIVERED_TO, FIELD_MESSAGE_ID, FIELD_RECEIVED, FIELD_X_DELIVERY_ID, FIELD_X_UID,
+	FIELD_X_IMAP, FIELD_X_UIDL
+};
 static const struct {
 	const char *name;
 	enum field field;
@@ -293,8 +297,9 @@ hash_value(struct uidl *u, const char *value, size_t length)
 }
 
 /*
- * What popa3d hashes, and Dovecot after it: what the local delivery made, which is Delivered-To, X-Delivery-ID and the first Received; and
- * the sender's Date and Message-ID only above or without a Received. popa3d takes the whole line, Dovecot its value (of a folded line: all of it).
+ * What popa3d hashes, and Dovecot after it: what the local delivery made, which is Delivered-To, X-Delivery-ID
+ * and the first Received; and the sender's Date and Message-ID only above or without a Received. popa3d takes
+ * the whole line, Dovecot its value (of a folded line: all of it).
  */
 static void
 field_hash(struct uidl *u, const char *line, size_t length, size_t value)
@@ -458,7 +463,10 @@ id_set(struct uidl_id *id, const char *text, size_t length)
 	return true;
 }
 
-/* 16 octets as 22 of A-Z a-z 0-9 - and _ (RFC 4648 section 5). Nothing secret, so not libsodium's, which takes ten times as long. */
+/*
+ * 16 octets as 22 of A-Z a-z 0-9 - and _ (RFC 4648 section 5). Nothing secret, so not libsodium's, which takes
+ * ten times as long.
+ */
 static void
 id_set_hash(struct uidl_id *id, const uint8_t hash[static FINGERPRINT_SIZE])
 {
@@ -542,7 +550,10 @@ text_modify(const struct part *p, char *text, size_t length, size_t size)
 	return length;
 }
 
-/* The text from its offset, in its width: cut, or with zeroes before it and then never cut. Returns how much was written, 0 if it does not fit. */
+/*
+ * The text from its offset, in its width: cut, or with zeroes before it and then never cut. Returns how much
+ * was written, 0 if it does not fit.
+ */
 static size_t
 text_place(const struct part *p, const char *text, size_t length, char *to, size_t room)
 {

@@ -11,7 +11,8 @@
  *		uidl_end(u, &id);
  *	uidl_close(u);
  *
- * For a Maildir:	uidl_name(u, file name, length, &id), and only if uidl_wants_content(u): begin, add..., then name instead of end.
+ * For a Maildir:	uidl_name(u, file name, length, &id), and only if uidl_wants_content(u): begin, add...,
+ * then name instead of end.
  */
 #ifndef POSTERN_UIDL_H
 #define POSTERN_UIDL_H
@@ -25,9 +26,10 @@
 #define FINGERPRINT_SIZE 16
 
 /*
- * What a message is known by. The fingerprint is a hash of its content: every byte of it but the header lines that mail
- * readers change in place (Status, X-Status, X-UID, X-Keywords, X-IMAP, X-IMAPbase, Content-Length, Lines). Equal fingerprints and
- * equal lengths: the same message, or a byte-identical twin. Not set (zero) for a Maildir.
+ * What a message is known by. The fingerprint is a hash of its content: every byte of it but the header lines
+ * that mail readers change in place (Status, X-Status, X-UID, X-Keywords, X-IMAP, X-IMAPbase, Content-Length,
+ * Lines). Equal fingerprints and equal lengths: the same message, or a byte-identical twin. Not set (zero) for
+ * a Maildir.
  */
 struct uidl_id {
 	char text[UID_MAX];	/* not NUL ended */
@@ -43,8 +45,9 @@ struct uidl;
 const char *uidl_check(const char *format);
 
 /*
- * Starts naming the messages of one maildrop. `directory` is the Maildir's (files that an older server left there are read from it now: a
- * dovecot-uidlist, courierpop3dsizelist, cyrus.index are small reads), or -1. Call it before the sandbox closes openat. NULL with errno: ENOMEM, EINVAL (format).
+ * Starts naming the messages of one maildrop. `directory` is the Maildir's (files that an older server left
+ * there are read from it now: a dovecot-uidlist, courierpop3dsizelist, cyrus.index are small reads), or -1.
+ * Call it before the sandbox closes openat. NULL with errno: ENOMEM, EINVAL (format).
  */
 struct uidl *uidl_open(const char *format, enum maildrop_kind kind, int directory);
 void uidl_close(struct uidl *u);

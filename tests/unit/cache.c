@@ -198,7 +198,10 @@ test_foreign(void **state)
 	close(fd);
 }
 
-/* Every bit of the file flipped, one at a time, and every length it may be cut to: what is loaded is what was stored, or nothing. */
+/*
+ * Every bit of the file flipped, one at a time, and every length it may be cut to: what is loaded is what was
+ * stored, or nothing.
+ */
 static void
 test_torn(void **state)
 {

@@ -106,7 +106,10 @@ test_formats(void **state)
 	}
 }
 
-/* The definition, worked out with xxhsum and a SipHash written in Python: it is in people's mail programs, so it never changes. */
+/*
+ * The definition, worked out with xxhsum and a SipHash written in Python: it is in people's mail programs, so
+ * it never changes.
+ */
 static void
 test_definition(void **state)
 {
