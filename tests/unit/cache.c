@@ -81,6 +81,9 @@ expect_name(struct inventory *inv, uint32_t index, const char *name)
 	assert_int_equal(inventory_get(inv, index, &m), 0);
 	assert_int_equal(m.name_length, strlen(name));
 	assert_string_equal(m.name, name);
+	assert_true(inventory_is_named(inv, index, name, strlen(name)));
+	assert_false(inventory_is_named(inv, index, name, strlen(name) - 1));
+	assert_false(inventory_is_named(inv, index, "cur/other", 9));
 }
 
 static void

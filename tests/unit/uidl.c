@@ -1,7 +1,8 @@
 /*
  * Unique-ids. What is expected of other servers' forms was printed by those servers for these very messages:
- * popa3d 1.0.3, Dovecot 2.3.19.1, courier-pop 1.0.16 and mailutils 3.15, as Debian 12 has them. links:
- * spoold/content.c spoold/uidl.c spoold/oldids.c libs: -lxxhash -lnettle
+ * popa3d 1.0.3, Dovecot 2.3.19.1, courier-pop 1.0.16 and mailutils 3.15, as Debian 12 has them.
+ * links: spoold/content.c spoold/uidl.c spoold/oldids.c
+ * libs: -lxxhash -lnettle
  */
 #include <setjmp.h>
 #include <stdarg.h>
