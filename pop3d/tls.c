@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -37,12 +38,25 @@ struct remote_key {
 	struct chains_pair pair;
 };
 
+#define NAMES_MAX	256
+#define EVERY_PAIR	UINT32_MAX
+
+/* A name of a pair's certificate, for SNI. */
+struct name {
+	char text[256];
+	uint32_t pair;		/* a bit */
+};
+
 /* The credentials, made once, and used by all children forked afterwards. */
 static struct {
 	bool known;
 	uint64_t generation;
 	gnutls_certificate_credentials_t credentials;
+	struct chains map;		/* what they were made of */
 	bool asks_certificate;		/* client-ca is set */
+	struct name name[NAMES_MAX];
+	uint32_t names;
+	bool wildcards;			/* there are several pairs, and one has a name with a star */
 } chains;
 
 static struct {
@@ -280,9 +294,9 @@ authority_add(gnutls_certificate_credentials_t credentials, const struct chains_
 	return n < 0 ? n : 0;
 }
 
-/* A pair's certificates, up to the next item that is none: *i is that, and false that there is no more. */
+/* A pair's certificates, up to the next item that is none: *i is that, and *more whether there is one. Added only if it is `wanted`. */
 static int
-pair_take(gnutls_certificate_credentials_t credentials, struct chains *c, struct chains_item *i, bool *more)
+pair_take(gnutls_certificate_credentials_t credentials, struct chains *c, struct chains_item *i, bool *more, bool wanted)
 {
 	static gnutls_pcert_st list[CHAIN_MAX];
 	struct chains_pair pair;
@@ -292,13 +306,15 @@ pair_take(gnutls_certificate_credentials_t credentials, struct chains *c, struct
 	memcpy(&pair, i->data, sizeof pair);
 	while ((*more = chains_next(c, i)) && i->kind == CHAINS_CERTIFICATE) {
 		gnutls_datum_t der = { (unsigned char *)(uintptr_t)i->data, i->length };
+		if (!wanted)
+			continue;
 		if (error == 0 && (count == CHAIN_MAX ||
 		    (error = gnutls_pcert_import_x509_raw(&list[count], &der, GNUTLS_X509_FMT_DER, 0)) < 0))
 			error = error < 0 ? error : GNUTLS_E_CERTIFICATE_LIST_UNSORTED;
 		else if (error == 0)
 			count++;
 	}
-	if (error == 0)
+	if (error == 0 && wanted)
 		error = pair_add(credentials, &pair, list, count);
 	if (error < 0)
 		while (count > 0)
@@ -306,24 +322,77 @@ pair_take(gnutls_certificate_credentials_t credentials, struct chains *c, struct
 	return error;
 }
 
+/* Credentials of those pairs (a bit each), and all authorities. A GnuTLS error, or 0 and *made. */
 static int
-credentials_fill(gnutls_certificate_credentials_t credentials, struct chains *c, bool *asks)
+credentials_make(struct chains c, uint32_t pairs, gnutls_certificate_credentials_t *made, bool *asks)
 {
 	struct chains_item i;
-	bool more = chains_next(c, &i);
-	int error = 0;
+	int error = gnutls_certificate_allocate_credentials(made);
 
+	if (error < 0)
+		return error;
+	/* Whether key and certificate fit was checked by the keeper; here it would cost a signature. */
+	gnutls_certificate_set_flags(*made, GNUTLS_CERTIFICATE_SKIP_KEY_CERT_MATCH);
 	*asks = false;
-	while (more && error >= 0) {
+	bool more = chains_next(&c, &i);
+	for (uint32_t bit = 1; more && error >= 0;) {
 		if (i.kind == CHAINS_PAIR) {
-			error = pair_take(credentials, c, &i, &more);
+			error = pair_take(*made, &c, &i, &more, (pairs & bit) != 0);
+			bit <<= 1;
 			continue;
 		}
-		error = authority_add(credentials, &i);
+		error = authority_add(*made, &i);
 		*asks = true;
-		more = chains_next(c, &i);
+		more = chains_next(&c, &i);
 	}
+	if (error < 0)
+		gnutls_certificate_free_credentials(*made);
 	return error;
+}
+
+/* The names of a pair's own certificate. */
+static void
+names_take(const struct chains_item *i, uint32_t pair)
+{
+	gnutls_datum_t der = { (unsigned char *)(uintptr_t)i->data, i->length };
+	gnutls_x509_crt_t crt;
+	int type = 0;
+
+	if (gnutls_x509_crt_init(&crt) < 0)
+		return;
+	if (gnutls_x509_crt_import(crt, &der, GNUTLS_X509_FMT_DER) < 0)
+		type = GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
+	for (unsigned n = 0; type != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE && chains.names < NAMES_MAX; n++) {
+		struct name *name = &chains.name[chains.names];
+		size_t size = sizeof name->text - 1;
+		type = gnutls_x509_crt_get_subject_alt_name(crt, n, name->text, &size, NULL);
+		if (type != GNUTLS_SAN_DNSNAME)
+			continue;
+		name->text[size] = '\0';
+		name->pair = pair;
+		chains.names++;
+	}
+	gnutls_x509_crt_deinit(crt);
+}
+
+static void
+names_find(struct chains c)
+{
+	struct chains_item i;
+	uint32_t bit = 0;
+	bool stars = false, first = false;
+
+	chains.names = 0;
+	while (chains_next(&c, &i)) {
+		if (i.kind == CHAINS_PAIR)
+			bit = bit == 0 ? 1 : bit << 1;
+		else if (i.kind == CHAINS_CERTIFICATE && first)
+			names_take(&i, bit);
+		first = i.kind == CHAINS_PAIR;
+	}
+	for (uint32_t n = 0; n < chains.names; n++)
+		stars = stars || strncmp(chains.name[n].text, "*.", 2) == 0;
+	chains.wildcards = stars && bit > 1;
 }
 
 /* New credentials in place of the old ones. */
@@ -335,26 +404,24 @@ chains_use(int fd, uint64_t generation)
 	bool asks;
 	int error;
 
-	if (chains_map(&c, fd) == -1 || gnutls_certificate_allocate_credentials(&fresh) < 0) {
+	if (chains_map(&c, fd) == -1) {
 		log_text(LOG_ERR, "the keeper's chains cannot be used: %s", strerror(errno));
-		chains_unmap(&c);
 		return false;
 	}
-	/* Whether key and certificate fit was checked by the keeper; here it would cost a signature. */
-	gnutls_certificate_set_flags(fresh, GNUTLS_CERTIFICATE_SKIP_KEY_CERT_MATCH);
-	error = credentials_fill(fresh, &c, &asks);
-	chains_unmap(&c);
-	if (error < 0) {
+	if ((error = credentials_make(c, EVERY_PAIR, &fresh, &asks)) < 0) {
 		log_text(LOG_ERR, "the keeper's chains cannot be used: %s", gnutls_strerror(error));
-		gnutls_certificate_free_credentials(fresh);
+		chains_unmap(&c);
 		return false;
 	}
 	if (chains.known)
 		gnutls_certificate_free_credentials(chains.credentials);
+	chains_unmap(&chains.map);
+	chains.map = c;
 	chains.credentials = fresh;
 	chains.generation = generation;
 	chains.asks_certificate = asks;
 	chains.known = true;
+	names_find(c);
 	return true;
 }
 
@@ -419,6 +486,43 @@ pull_timeout(gnutls_transport_ptr_t p, unsigned milliseconds)
 	return t->start < t->end ? 1 : poll(&in, 1, milliseconds == GNUTLS_INDEFINITE_TIMEOUT ? -1 : (int)milliseconds);
 }
 
+/* Is `wanted` a label under the name "*.rest"? */
+static bool
+under_star(const char *name, const char *wanted)
+{
+	const char *dot = strchr(wanted, '.');
+
+	return strncmp(name, "*.", 2) == 0 && dot != NULL && dot != wanted && strcasecmp(name + 1, dot) == 0;
+}
+
+/*
+ * SNI. GnuTLS finds by itself the pair whose certificate has the very name, and the first pair if none has. Between these come those with a star: they get
+ * credentials of their own, of which it chooses by the kind of key that the client takes.
+ */
+static int
+on_client_hello(gnutls_session_t session)
+{
+	static gnutls_certificate_credentials_t chosen;
+	char wanted[256];
+	size_t size = sizeof wanted;
+	unsigned type;
+	uint32_t pairs = 0;
+	bool asks;
+
+	if (chosen != NULL || gnutls_server_name_get(session, wanted, &size, &type, 0) < 0 || type != GNUTLS_NAME_DNS)
+		return 0;
+	for (uint32_t i = 0; i < chains.names; i++) {
+		if (strcasecmp(chains.name[i].text, wanted) == 0)
+			return 0;
+		if (under_star(chains.name[i].text, wanted))
+			pairs |= chains.name[i].pair;
+	}
+	if (pairs == 0)
+		return 0;
+	int error = credentials_make(chains.map, pairs, &chosen, &asks);
+	return error < 0 ? error : gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, chosen);
+}
+
 struct tls *
 tls_begin(int in, int out, int keeper, int64_t deadline)
 {
@@ -442,6 +546,8 @@ tls_begin(int in, int out, int keeper, int64_t deadline)
 		log_text(LOG_ERR, "no TLS: %s", gnutls_strerror(error));
 		return NULL;
 	}
+	if (chains.wildcards)
+		gnutls_handshake_set_post_client_hello_function(t->session, on_client_hello);
 	if (chains.asks_certificate)
 		gnutls_certificate_server_set_request(t->session, GNUTLS_CERT_REQUEST);
 	gnutls_transport_set_ptr(t->session, t);
