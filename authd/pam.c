@@ -35,6 +35,14 @@ struct attempt {
 };
 
 static struct attempt attempts[PAM_CHILDREN];
+static volatile sig_atomic_t terminated;
+
+static void
+on_terminate(int signal)
+{
+	(void)signal;
+	terminated = 1;
+}
 
 enum denial
 pam_denial(int code)
@@ -299,6 +307,16 @@ patience(void)
 	return milliseconds;
 }
 
+/* Nothing of an attempt outlives its process. */
+static _Noreturn void
+stop(void)
+{
+	for (size_t i = 0; i < PAM_CHILDREN; i++)
+		if (attempts[i].pid != 0 && attempts[i].pipe != -1)
+			attempt_end(&attempts[i]);
+	_exit(0);
+}
+
 static void
 on_channel(const struct conf *c, int channel)
 {
@@ -308,12 +326,8 @@ on_channel(const struct conf *c, int channel)
 	if (got == 1)
 		attempt_start(c, channel, &m);
 	message_clear(&m);
-	if (got == 0 || (got == -1 && errno != EINTR && errno != EAGAIN)) {
-		for (size_t i = 0; i < PAM_CHILDREN; i++)
-			if (attempts[i].pid != 0 && attempts[i].pipe != -1)
-				attempt_end(&attempts[i]);
-		_exit(0);
-	}
+	if (got == 0 || (got == -1 && errno != EINTR && errno != EAGAIN))
+		stop();
 }
 
 void
@@ -321,15 +335,22 @@ pam_run(const struct conf *c, int channel)
 {
 	struct pollfd polls[PAM_CHILDREN + 1];
 	struct attempt *whose[PAM_CHILDREN + 1];
+	struct sigaction action = { .sa_handler = on_terminate };	/* without SA_RESTART: it must wake the poll */
 
+	sigaction(SIGTERM, &action, NULL);
 	for (;;) {
 		size_t n = poll_list(channel, polls, whose);
-		if (poll(polls, n, patience()) == -1 && errno != EINTR)
-			fatal("poll: %m");
+		if (poll(polls, n, patience()) == -1) {
+			if (errno != EINTR)
+				fatal("poll: %m");
+			n = 0;		/* nothing was looked at */
+		}
+		if (terminated)
+			stop();
 		for (size_t i = 1; i < n; i++)
 			if (polls[i].revents != 0)
 				attempt_answered(channel, whose[i]);
-		if (polls[0].revents != 0)
+		if (n > 0 && polls[0].revents != 0)
 			on_channel(c, channel);
 		attempts_expire(channel);
 		attempts_reap();

@@ -143,7 +143,7 @@ verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
 	if (loop_start() == -1 || loop_watch(&listener) == -1 || loop_watch(&control) == -1)
 		fatal("the event loop could not be started: %m");
 	sync_timer.on_due = on_sync;
-	timer_set(&sync_timer, clock_ms() + SYNC_MS);
+	timer_set(&sync_timer, clock_ms() + 1000);	/* the verifier before this one has closed the memory by then */
 	confine(c);
 	while (!hangup && !terminated)
 		loop_turn();

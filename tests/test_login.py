@@ -476,3 +476,88 @@ def test_curl_cram_md5(login):
     done = subprocess.run(["curl", "-sS", "--user", "u:" + secret, "--login-options", "AUTH=CRAM-MD5",
                            "pop3://127.0.0.1:%d/1" % login.port], capture_output=True, timeout=60)
     assert done.stdout == b"Subject: one\r\n\r\n1\r\n", done.stderr
+
+
+MODULE = r"""
+#include <security/pam_modules.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int
+pam_sm_authenticate(pam_handle_t *h, int flags, int argc, const char **argv)
+{
+	(void)h; (void)flags;
+	if (argc > 0 && strcmp(argv[0], "hang") == 0)
+		for (;;)
+			pause();
+	if (argc > 0 && strcmp(argv[0], "crash") == 0)
+		abort();
+	if (argc > 0 && strcmp(argv[0], "print") == 0)
+		for (int i = 0; i < 10000; i++)
+			if (write(0, "+OK\r\n", 5) + write(1, "+OK\r\n", 5) + write(2, "+OK\r\n", 5) < 15)
+				return PAM_SYSTEM_ERR;
+	if (argc > 0 && strcmp(argv[0], "fork") == 0 && fork() == 0)
+		for (;;)
+			pause();
+	return argc > 0 && strcmp(argv[0], "exit") == 0 ? (exit(0), PAM_SUCCESS) : PAM_IGNORE;
+}
+
+int
+pam_sm_setcred(pam_handle_t *h, int flags, int argc, const char **argv)
+{
+	(void)h; (void)flags; (void)argc; (void)argv;
+	return PAM_IGNORE;
+}
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", ["print", "fork", "crash", "exit", "hang"])
+def test_pam_module_that_misbehaves(make_postern, stage, tmp_path, how):
+    """Only its own attempt is harmed: users of the store log in meanwhile, and nothing of it is left."""
+    p = make_postern({"authd": {"pam-service": "misbehave", "cache-ttl": 0}}, stage=stage)
+    module = p.dir / "pam_misbehave.so"
+    (p.dir / "module.c").write_text(MODULE)
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", module, p.dir / "module.c", "-lpam"], check=True, timeout=60)
+    (stage.etc / "pam.d" / "misbehave").write_text("auth required %s %s\n@include postern\n" % (module, how))
+    p.add("virtual", "maildir:%s" % p.maildir("virtual", MESSAGES, uid=61002), uid=61002)
+    p.start()
+    harmed = p.connect()
+    harmed.send(b"AUTH PLAIN " + b64(b"\0alice\0" + stage.passwords["alice"].encode()) + b"\r\n")
+    for _ in range(3):
+        assert plain(p, "virtual", PASSWORD).startswith(b"+OK")
+    harmed.socket.settimeout(40)
+    row = harmed.reply()
+    assert row.startswith(b"+OK") if how in ("print", "fork") else b"[SYS/TEMP]" in row, row
+    authd = p.daemon("authd").process.pid
+    for _ in range(200):
+        left = [c for q in children(authd) for c in children(q)]
+        if not left:
+            break
+        time.sleep(0.05)
+    assert not left, "what a module forked lives on"
+    assert not any(b"child-died" in x for x in p.daemon("authd").lines)
+    harmed.close()
+
+
+@pytest.mark.root
+def test_pam_account_phase(make_postern, stage):
+    """A right password of an account that has expired, or is kept out by pam_nologin, is refused like a wrong one."""
+    p = make_postern(stage=stage)
+    p.start()
+    assert b"[AUTH]" in plain(p, "bob", "wrong")
+    nologin = stage.etc / "nologin"
+    nologin.write_text("")
+    try:
+        assert b"[AUTH]" in plain(p, "bob", stage.passwords["bob"])
+    finally:
+        nologin.unlink()
+    shadow = (stage.etc / "shadow").read_text()
+    (stage.etc / "shadow").write_text(re.sub(r"(?m)^(bob:.*):::$", r"\1::1:", shadow))
+    try:
+        assert b"[AUTH]" in plain(p, "bob", stage.passwords["bob"])
+    finally:
+        (stage.etc / "shadow").write_text(shadow)
+    assert plain(p, "bob", stage.passwords["bob"]).startswith(b"+OK")
