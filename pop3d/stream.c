@@ -101,8 +101,9 @@ stream_tls(struct stream *s, int keeper)
 		if (errno == EAGAIN)
 			stream_wait(s, events == POLLIN ? s->in : s->out, events);
 		else if (errno != EINTR) {
-			s->failed = errno == EPROTO ? "tls-failed" : "client-gone";
-			log_failed(tls_failure(s->tls));
+			s->failed = errno == EPROTO ? "tls-failed" : failure(errno);
+			if (errno == EPROTO)
+				log_failed(tls_failure(s->tls));
 		}
 	}
 	return s->failed == NULL;
