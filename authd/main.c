@@ -81,6 +81,9 @@ child_begin(bool keep_listener, bool keep_root)
 	if (!keep_listener)
 		close(listener);
 	renewal_forget();
+	/* hashers and the keeper open nothing more; the verifier does, and Landlock knows what */
+	if (people.root && !keep_root && !keep_listener)
+		sandbox_empty_root(&conf);
 	if (people.root && !keep_root && privilege_drop(people.uid, people.gid) == -1)
 		fatal("cannot become uid %u, gid %u for good: %m", (unsigned)people.uid, (unsigned)people.gid);
 	/* A change of user takes both of these back. */
@@ -294,6 +297,11 @@ reload(void)
 	if (strcmp(fresh.run_dir, conf.run_dir) != 0 || strcmp(fresh.authd_user, conf.authd_user) != 0 ||
 	    strcmp(fresh.pop3d_user, conf.pop3d_user) != 0)
 		log_text(LOG_WARNING, "run-dir and user take effect at the next start");
+	if (conf_has(&fresh.stores, STORE_PAM) && !conf_has(&conf.stores, STORE_PAM)) {
+		log_text(LOG_WARNING, "stores: pam takes effect at the next start: this process has given up what PAM may need");
+		fresh.stores = conf.stores;
+	}
+	fresh.sandbox = conf.sandbox;
 	struct generation *old = current;
 	struct conf before = conf;
 	string_copy(fresh.run_dir, sizeof fresh.run_dir, conf.run_dir);
@@ -443,6 +451,19 @@ on_option(int option, const char *argument)
 	return "no such option";
 }
 
+/* It reads its configuration and the keys again, wherever they are, and writes only beneath its own two directories. */
+static void
+confine(void)
+{
+	const struct sandbox_path paths[] = {
+		{ "/", SANDBOX_READ },
+		{ conf.run_dir, SANDBOX_WRITE | SANDBOX_SOCKET },
+		{ conf.state_dir, SANDBOX_WRITE },
+	};
+
+	sandbox_enter(CELL_AUTHD, &conf, paths, sizeof paths / sizeof paths[0]);
+}
+
 static _Noreturn void
 supervise(const sigset_t *signals)
 {
@@ -492,7 +513,7 @@ main(int argc, char **argv)
 	if (generation_start() == -1)
 		fatal("authd cannot start");
 	renewal_start(&conf, people.pop3d, keeper_begin);
-	sandbox_enter(CELL_AUTHD, &conf, NULL, 0);
+	confine();
 	log_text(LOG_INFO, "ready");
 	notify_manager("READY=1");
 	supervise(&signals);

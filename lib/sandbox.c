@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/seccomp.h>
@@ -39,7 +40,7 @@
 #define ALL (L | P | S | A | V | H | K | O | W)
 
 /* What a rule wants of an argument; see rule_add. */
-enum when { ALWAYS, NOT_EXECUTABLE, UNIX_ONLY, CLONE_ONLY, THREADS_ONLY, FORK_OR_THREADS, TO_ITSELF };
+enum when { ALWAYS, NOT_EXECUTABLE, UNIX_ONLY, CLONE_ONLY, FORK, TO_ITSELF, OWN_STATE };
 
 static const struct rule {
 	const char *call;
@@ -75,10 +76,10 @@ static const struct rule {
 	{ "socketpair", L | A | O, ALWAYS }, { "inotify_init1", A | K, ALWAYS }, { "inotify_add_watch", A | K, ALWAYS },
 
 	/* making processes; entering a narrower cell */
-	{ "clone", L | A | O, FORK_OR_THREADS }, { "clone", W, THREADS_ONLY }, { "fork", L | A | O, ALWAYS },
-	{ "set_robust_list", L | A | O | W, ALWAYS }, { "rseq", L | A | O | W, ALWAYS }, { "set_tid_address", L | A | O, ALWAYS },
+	{ "clone", L | A | O, FORK }, { "fork", L | A | O, ALWAYS },
+	{ "set_robust_list", L | A | O, ALWAYS }, { "rseq", L | A | O, ALWAYS }, { "set_tid_address", L | A | O, ALWAYS },
 	{ "wait4", L | A | O, ALWAYS }, { "rt_sigtimedwait", A, ALWAYS }, { "waitid", L | A | O, ALWAYS }, { "kill", L | A | O, ALWAYS },
-	{ "prctl", L | P | A | O, ALWAYS }, { "seccomp", L | P | A | O, ALWAYS },
+	{ "prctl", L | A | O, OWN_STATE }, { "seccomp", L | P | A | O, ALWAYS },
 	{ "landlock_create_ruleset", L | A | O, ALWAYS }, { "landlock_add_rule", L | A | O, ALWAYS },
 	{ "landlock_restrict_self", L | A | O, ALWAYS }, { "prlimit64", ALL & ~(S | P), ALWAYS },
 	{ "sched_getaffinity", A | V | O | W, ALWAYS },
@@ -107,7 +108,7 @@ static const struct rule {
 	{ "setuid", A | O, ALWAYS }, { "setgid", A | O, ALWAYS }, { "setreuid", A | O, ALWAYS }, { "setregid", A | O, ALWAYS },
 	{ "setresuid", A | O, ALWAYS }, { "setresgid", A | O, ALWAYS }, { "setgroups", A | O, ALWAYS },
 	{ "getgroups", A | O, ALWAYS }, { "getresuid", A | O, ALWAYS }, { "getresgid", A | O, ALWAYS },
-	{ "capget", A | O, ALWAYS }, { "capset", A | O, ALWAYS }, { "pidfd_open", A | O, ALWAYS }, { "pidfd_send_signal", A | O, ALWAYS },
+	{ "capget", L | A | O, ALWAYS }, { "capset", L | A | O, ALWAYS }, { "chroot", A, ALWAYS }, { "pidfd_open", A | O, ALWAYS }, { "pidfd_send_signal", A | O, ALWAYS },
 };
 #define RULES (sizeof rules / sizeof rules[0])
 
@@ -119,8 +120,61 @@ static const struct {
 	{ "clone3", ENOSYS },	/* fork and threads fall back to clone, whose flags can be seen */
 };
 
+/* What PAM's modules, which we do not know, have no business with: everything else they may. */
+static const char *const never_pam[] = {
+	"ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "perf_event_open", "bpf", "userfaultfd", "io_uring_setup",
+	"init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff", "acct",
+	"iopl", "ioperm", "settimeofday", "clock_settime", "adjtimex", "clock_adjtime", "pivot_root", "open_by_handle_at",
+};
+
 static const char *const names[CELL_COUNT] = {
 	"listener", "pop3d", "session", "authd", "verifier", "hasher", "keeper", "pam", "spoold", "worker"
+};
+
+/*
+ * What is left of root. Every process has an empty bounding set, but for PAM's, whose modules may run a program; a cell that is not here has
+ * no capability at all.
+ */
+#define CAP(name) (1ull << CAP_##name)
+static const struct {
+	enum cell cell;
+	uint64_t keep;
+} capabilities[] = {
+	{ CELL_SPOOLD,
+	    CAP(SETUID) | CAP(SETGID) |		/* a worker becomes the owner of its mailbox */
+	    CAP(KILL) |				/* a worker, which is another user, is told to end */
+	    CAP(DAC_READ_SEARCH) },		/* maildrops.db, what name service modules read, the way to a maildrop, the pid in a dotlock */
+	/* Writing needs none: files are made only where root itself owns the directory. */
+	{ CELL_AUTHD,
+	    CAP(SETUID) | CAP(SETGID) |		/* verifier, hashers and keeper become [authd] user */
+	    CAP(KILL) |				/* and are told to end */
+	    CAP(SYS_CHROOT) |			/* hashers and keeper see an empty directory */
+	    CAP(DAC_READ_SEARCH) },		/* the private keys, whoever owns them */
+	{ CELL_PAM,	/* what a module of some site may need: all but what is about the kernel, the machine or its network */
+	    CAP(CHOWN) | CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(FSETID) | CAP(KILL) | CAP(SETGID) | CAP(SETUID) |
+	    CAP(SETPCAP) | CAP(SYS_CHROOT) | CAP(SYS_NICE) | CAP(SYS_RESOURCE) | CAP(SYS_ADMIN) | CAP(IPC_LOCK) | CAP(IPC_OWNER) |
+	    CAP(NET_BIND_SERVICE) | CAP(AUDIT_WRITE) | CAP(AUDIT_CONTROL) | CAP(SETFCAP) },
+};
+
+/*
+ * Limits of a process that cannot be needed by what it does; 0: none. Parents pass theirs on to children that need more, so they have none of
+ * `data`, and as many descriptors as the system gives: each has one or more a connection.
+ */
+#define MANY UINT64_MAX
+#define MIB (1ull << 20)
+static const struct {
+	uint64_t files;		/* RLIMIT_NOFILE */
+	uint64_t data;		/* RLIMIT_DATA: private memory */
+	bool alone;		/* RLIMIT_NPROC 0: makes no process, no thread */
+} limits[CELL_COUNT] = {
+	[CELL_LISTENER] = { MANY, 0, false },
+	[CELL_POP3D] = { 64, 256 * MIB, true },		/* 16 MiB of marks, TLS, buffers */
+	[CELL_AUTHD] = { MANY, 0, false },
+	[CELL_VERIFIER] = { MANY, 1024 * MIB, true },
+	[CELL_HASHER] = { 32, 1088 * MIB, true },	/* the dearest hash that libsodium has a name for takes 1 GiB */
+	[CELL_KEEPER] = { MANY, 256 * MIB, true },
+	[CELL_SPOOLD] = { MANY, 0, false },
+	[CELL_WORKER] = { 256, 6144 * MIB, true },	/* 16,777,216 messages, the most there may be, twice */
 };
 
 /* A filter ready to load; made once, loaded by every child. */
@@ -141,6 +195,10 @@ widened(unsigned cells)
 	return cells;
 }
 
+static const scmp_datum_t own_state[] = {
+	PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_CAP_AMBIENT,
+};
+
 /* One rule, with what it wants of the arguments. 0 or libseccomp's negative errno. */
 static int
 rule_add(scmp_filter_ctx ctx, int call, enum when when)
@@ -154,12 +212,16 @@ rule_add(scmp_filter_ctx ctx, int call, enum when when)
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
 	case CLONE_ONLY:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A1(SCMP_CMP_EQ, FICLONERANGE));
-	case THREADS_ONLY:
-		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1,
-		    SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM));
-	case FORK_OR_THREADS:	/* no new namespaces: they would make a root of somebody */
+	case FORK:	/* no new namespaces: they would make a root of somebody */
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_MASKED_EQ,
 		    CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP, 0));
+	case OWN_STATE:	/* libc's and ours: what a process may say of itself */
+		for (size_t i = 0; i < sizeof own_state / sizeof own_state[0]; i++) {
+			int error = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, own_state[i]));
+			if (error < 0)
+				return error;
+		}
+		return 0;
 	case TO_ITSELF:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 	}
@@ -185,11 +247,25 @@ on_trap(int signal, siginfo_t *info, void *context)
 #define ACT_DEFAULT SCMP_ACT_KILL_PROCESS
 #endif
 
+/* Everything but a list. */
+static int
+filter_fill_pam(scmp_filter_ctx ctx)
+{
+	for (size_t i = 0; i < sizeof never_pam / sizeof never_pam[0]; i++) {
+		int call = seccomp_syscall_resolve_name(never_pam[i]), error;
+		if (call >= 0 && (error = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), call, 0)) < 0)
+			return error;
+	}
+	return 0;
+}
+
 static int
 filter_fill(scmp_filter_ctx ctx, enum cell cell)
 {
 	int error;
 
+	if (cell == CELL_PAM)
+		return filter_fill_pam(ctx);
 	for (size_t i = 0; i < RULES; i++) {
 		if ((widened(rules[i].cells) & (1u << cell)) == 0)
 			continue;
@@ -231,9 +307,9 @@ filter_take(enum cell cell, int fd)
 int
 sandbox_prepare(enum cell cell)
 {
-	if (ready[cell].code != NULL || cell == CELL_PAM)
+	if (ready[cell].code != NULL)
 		return 0;
-	scmp_filter_ctx ctx = seccomp_init(ACT_DEFAULT);
+	scmp_filter_ctx ctx = seccomp_init(cell == CELL_PAM ? SCMP_ACT_ALLOW : ACT_DEFAULT);
 	int fd = memfd_create("filter", MFD_CLOEXEC), result = -1;
 
 	if (ctx != NULL && fd != -1 && seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2) == 0 &&
@@ -265,8 +341,11 @@ struct beneath {
 #define FS_REMOVE_FILE	(1ull << 5)
 #define FS_MAKE_DIR	(1ull << 7)
 #define FS_MAKE_REG	(1ull << 8)
+#define FS_MAKE_SOCK	(1ull << 9)
 #define FS_REFER	(1ull << 13)	/* version 2 */
 #define FS_TRUNCATE	(1ull << 14)	/* 3 */
+#define SCOPE_ABSTRACT	(1ull << 0)	/* 6: sockets without a path, outside this process and its children */
+#define SCOPE_SIGNAL	(1ull << 1)	/* signals to the same */
 #define FS_FILE		(FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE)
 
 static int
@@ -276,7 +355,7 @@ landlock_version(void)
 }
 
 static struct ruleset
-landlock_handled(int version)
+landlock_handled(enum cell cell, int version)
 {
 	struct ruleset r = { .fs = (1ull << 13) - 1 };
 
@@ -288,8 +367,9 @@ landlock_handled(int version)
 		r.net = 3;	/* TCP bind and connect */
 	if (version >= 5)
 		r.fs |= 1ull << 15;	/* ioctl on devices */
+	/* The parents: the service manager may listen on an abstract socket, and authd's first children were there before. */
 	if (version >= 6)
-		r.scoped = 3;	/* abstract sockets, signals */
+		r.scoped = cell == CELL_AUTHD ? 0 : cell == CELL_LISTENER ? SCOPE_SIGNAL : SCOPE_ABSTRACT | SCOPE_SIGNAL;
 	return r;
 }
 
@@ -305,6 +385,8 @@ landlock_allow(int ruleset, const struct ruleset *handled, const struct sandbox_
 		b.allowed |= FS_READ_FILE | FS_READ_DIR;
 	if (path->rights & SANDBOX_WRITE)
 		b.allowed |= FS_WRITE_FILE | FS_TRUNCATE | FS_REMOVE_FILE | FS_MAKE_REG | FS_MAKE_DIR | FS_REFER;
+	if (path->rights & SANDBOX_SOCKET)
+		b.allowed |= FS_MAKE_SOCK | FS_REMOVE_FILE;
 	int result = fstat(b.parent, &st);
 	if (result == 0) {
 		b.allowed &= handled->fs & (S_ISDIR(st.st_mode) ? ~0ull : FS_FILE);
@@ -315,13 +397,13 @@ landlock_allow(int ruleset, const struct ruleset *handled, const struct sandbox_
 }
 
 static int
-landlock_enter(const struct sandbox_path *paths, size_t count)
+landlock_enter(enum cell cell, const struct sandbox_path *paths, size_t count)
 {
 	int version = landlock_version();
 
 	if (version < 1)
 		return -1;
-	struct ruleset handled = landlock_handled(version);
+	struct ruleset handled = landlock_handled(cell, version);
 	size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
 	int fd = (int)syscall(SYS_landlock_create_ruleset, &handled, size, 0), result = 0;
 	if (fd == -1)
@@ -338,55 +420,159 @@ landlock_enter(const struct sandbox_path *paths, size_t count)
 static bool
 needs_paths(enum cell cell)
 {
-	return cell == CELL_AUTHD || cell == CELL_SPOOLD || cell == CELL_PAM;
+	return cell == CELL_SPOOLD || cell == CELL_PAM;
 }
 
 static void
-limits_set(void)
+limit(int what, uint64_t most)
 {
-	struct rlimit none = { 0, 0 };
+	struct rlimit r;
 
-	setrlimit(RLIMIT_CORE, &none);
-	prctl(PR_SET_DUMPABLE, 0);
+	if (getrlimit((__rlimit_resource_t)what, &r) == -1)
+		return;
+	if (most == MANY)
+		r.rlim_cur = r.rlim_max;
+	else if (r.rlim_max > most)
+		r = (struct rlimit){ most, most };
+	else if (r.rlim_cur > r.rlim_max)
+		r.rlim_cur = r.rlim_max;
+	setrlimit((__rlimit_resource_t)what, &r);
 }
+
+/* Where nothing is confined a sanitizer may be at work, which needs all the memory it can get. */
+static void
+limits_set(enum cell cell, bool confined)
+{
+	limit(RLIMIT_CORE, 0);
+	prctl(PR_SET_DUMPABLE, 0);
+	if (limits[cell].files == MANY || (confined && limits[cell].files > 0))
+		limit(RLIMIT_NOFILE, limits[cell].files);
+	if (confined && limits[cell].data > 0)
+		limit(RLIMIT_DATA, limits[cell].data);
+	if (confined && limits[cell].alone)
+		limit(RLIMIT_NPROC, 0);
+}
+
+/* What this program could not have is said once, at its start, and not by each process. */
+static bool said_landlock, said_filter;
 
 /* What could not be done: fatal, or said. */
 static void
-falls_short(const struct conf *c, enum cell cell, const char *what)
+falls_short(const struct conf *c, const char *who, const char *what, bool *said)
 {
 	int saved = errno;
 
 	if (c->sandbox == SANDBOX_REQUIRED)
-		fatal("sandbox = required, and the %s cannot have %s: %s", names[cell], what, strerror(saved));
-	log_text(LOG_WARNING, "sandbox = best-effort: the %s runs without %s: %s", names[cell], what, strerror(saved));
+		fatal("sandbox = required, and the %s cannot have %s: %s", who, what, strerror(saved));
+	if (said == NULL || !*said)
+		log_text(LOG_WARNING, "sandbox = best-effort: the %s runs without %s: %s", who, what, strerror(saved));
+	if (said != NULL)
+		*said = true;
 }
+
+/* None but `keep` (of those that it has), and none for a program that it might run. 0, or -1 with errno. */
+static int
+capabilities_keep(uint64_t keep, bool bounding)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	if (syscall(SYS_capget, &header, data) == -1)
+		return -1;
+	bool may = (data[0].effective & CAP(SETPCAP)) != 0;
+	/* the kernel may know more of them than our headers do */
+	for (int cap = 0; may && cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if ((bounding || (keep >> cap & 1) == 0) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == -1)
+			return -1;
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == -1 && errno != EINVAL)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		data[i].permitted &= (uint32_t)(keep >> 32 * i);
+		data[i].effective = data[i].permitted;
+		data[i].inheritable = 0;
+	}
+	return (int)syscall(SYS_capset, &header, data);
+}
+
+static uint64_t
+capabilities_of(enum cell cell)
+{
+	for (size_t i = 0; i < sizeof capabilities / sizeof capabilities[0]; i++)
+		if (capabilities[i].cell == cell)
+			return capabilities[i].keep;
+	return 0;
+}
+
+void
+sandbox_empty_root(const struct conf *c)
+{
+	char path[CONF_STRING + 16];
+	struct stat st;
+
+	if (c->sandbox == SANDBOX_OFF || geteuid() != 0)
+		return;
+	if (conf_run_path(c, "empty", path, sizeof path) == 0 && (mkdir(path, 0555) == 0 || errno == EEXIST) &&
+	    lstat(path, &st) == 0) {
+		errno = EPERM;
+		if (S_ISDIR(st.st_mode) && st.st_uid == 0 && (st.st_mode & 022) == 0 && chroot(path) == 0 && chdir("/") == 0)
+			return;
+	}
+	falls_short(c, "hasher or keeper", "an empty root directory", NULL);
+}
+
+static void
+filter_load(enum cell cell, const struct conf *c)
+{
+	if (sandbox_prepare(cell) == -1) {
+		falls_short(c, names[cell], "its system call filter", &said_filter);
+		return;
+	}
+	struct sock_fprog program = { .len = ready[cell].count, .filter = ready[cell].code };
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0)
+		return;
+	/* Without no_new_privs, which a module's helper may not bear, it takes a root that has not been cut down itself. */
+	if (cell == CELL_PAM && errno == EACCES)
+		log_text(LOG_INFO, "the PAM process has no system call filter: that takes CAP_SYS_ADMIN");
+	else
+		falls_short(c, names[cell], "its system call filter", &said_filter);
+}
+
+#ifdef SANDBOX_PROBE
+#include "../tests/sandbox/probe.h"
+#endif
 
 void
 sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_path *paths, size_t count)
 {
-	/* A session is in pop3d's cell already, limits and Landlock with it. PAM's modules are nobody's to list, and its parent must be able to fork it again. */
-	bool filtered = cell != CELL_PAM && !(cell == CELL_AUTHD && conf_has(&c->stores, STORE_PAM));
+	bool confined = c->sandbox != SANDBOX_OFF;
 
-	if (cell != CELL_SESSION)
-		limits_set();
-	if (c->sandbox == SANDBOX_OFF || !filtered)
+	/* authd must be able to fork PAM's process again: then it is as free as that. */
+	if (cell == CELL_AUTHD && conf_has(&c->stores, STORE_PAM))
+		cell = CELL_PAM;
+#ifdef SANDBOX_PROBE
+	probe_read(c, cell);
+#endif
+	/* A session is in pop3d's cell already, limits and Landlock with it. */
+	if (cell != CELL_SESSION) {
+		limits_set(cell, confined);
+		if (confined && capabilities_keep(capabilities_of(cell), cell != CELL_PAM) == -1)
+			falls_short(c, names[cell], "only the capabilities it needs", NULL);
+	}
+	if (!confined)
 		return;
 #ifdef SANDBOX_TRAP
 	struct sigaction trap = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO };
 	if (cell != CELL_SESSION)
 		sigaction(SIGSYS, &trap, NULL);
 #endif
-	if (cell != CELL_SESSION && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
-		falls_short(c, cell, "no_new_privs");
-	if (cell != CELL_SESSION && !needs_paths(cell) && landlock_enter(paths, count) == -1)
-		falls_short(c, cell, "Landlock");
-	if (sandbox_prepare(cell) == -1) {
-		falls_short(c, cell, "its system call filter");
-		return;
-	}
-	struct sock_fprog program = { .len = ready[cell].count, .filter = ready[cell].code };
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == -1)
-		falls_short(c, cell, "its system call filter");
+	if (cell != CELL_SESSION && cell != CELL_PAM && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		falls_short(c, names[cell], "no_new_privs", NULL);
+	if (cell != CELL_SESSION && !needs_paths(cell) && landlock_enter(cell, paths, count) == -1)
+		falls_short(c, names[cell], "Landlock", &said_landlock);
+	filter_load(cell, c);
+#ifdef SANDBOX_PROBE
+	probe_run(cell);
+#endif
 }
 
 void
@@ -397,7 +583,7 @@ sandbox_check(const struct conf *c)
 		return;
 	}
 	if (landlock_version() < 1)
-		falls_short(c, CELL_COUNT - 1, "Landlock");
+		falls_short(c, "whole program", "Landlock", &said_landlock);
 	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &(uint32_t){ SECCOMP_RET_KILL_PROCESS }) == -1)
-		falls_short(c, CELL_COUNT - 1, "its system call filter");
+		falls_short(c, "whole program", "system call filters", &said_filter);
 }

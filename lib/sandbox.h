@@ -16,13 +16,14 @@ enum cell {
 	CELL_VERIFIER,
 	CELL_HASHER,
 	CELL_KEEPER,
-	CELL_PAM,		/* the process that forks PAM's children; they run modules we do not know and have no list */
+	CELL_PAM,		/* what forks PAM's children, and they: they run modules we do not know. Not confined to a list, but kept from one */
 	CELL_SPOOLD,		/* spoold's parent */
 	CELL_WORKER,
 	CELL_COUNT
 };
 
-enum sandbox_right { SANDBOX_READ = 1, SANDBOX_WRITE = 2 };	/* WRITE: make, change, rename and remove too */
+/* WRITE: make, change, rename and remove too. SOCKET: make and remove sockets. */
+enum sandbox_right { SANDBOX_READ = 1, SANDBOX_WRITE = 2, SANDBOX_SOCKET = 4 };
 
 /* What a cell may still reach by path (Landlock); a directory means all beneath it. */
 struct sandbox_path {
@@ -37,9 +38,14 @@ struct sandbox_path {
 int sandbox_prepare(enum cell cell);
 
 /*
- * Enters: resource limits, Landlock, no_new_privs, seccomp. Call it last, after all that the process needs is open. With sandbox = required what the kernel cannot
- * do is fatal; with best-effort it is logged once at start; with off nothing is done. A forbidden call kills the process (the
- * variable POSTERN_SANDBOX_TRAP of a test build prints its name first).
+ * Root's, before it is given up, of a process that will open nothing more: run-dir/empty is its root directory from now on. Does nothing for others.
+ */
+void sandbox_empty_root(const struct conf *c);
+
+/*
+ * Enters: resource limits, capabilities, no_new_privs, Landlock, seccomp. Call it last, after all that the process needs is open and root is given up. With
+ * sandbox = required what the kernel cannot do is fatal; with best-effort it is logged once at start; with off only core dumps and ptrace(2) are
+ * prevented. A forbidden call kills the process; one that is built with -DSANDBOX_TRAP says first which it was.
  */
 void sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_path *paths, size_t count);
 

@@ -1,0 +1,150 @@
+/*
+ * Part of a test build of lib/sandbox.c (-DSANDBOX_PROBE): each process, once it is in its cell, does what the file CONFIGURATION.probe says:
+ * lines of CELL ACTION ARGUMENT. What came of it is logged as event=probe; a process that is killed has logged event=probing before.
+ */
+#include <sched.h>
+#include <netinet/in.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/un.h>
+
+static struct {
+	char cell[16], action[32], argument[CONF_STRING];
+} probes_wanted[32];
+static size_t probes_count;
+
+/* Read before the cell is entered; a pop3d process reads once for its session, too. */
+static void
+probe_read(const struct conf *c, enum cell cell)
+{
+	char path[CONF_STRING + 16], line[2 * CONF_STRING];
+
+	if (cell == CELL_SESSION)
+		return;
+	probes_count = 0;
+	snprintf(path, sizeof path, "%s.probe", c->file);
+	FILE *f = fopen(path, "re");
+	while (f != NULL && probes_count < 32 && fgets(line, sizeof line, f) != NULL) {
+		probes_wanted[probes_count].argument[0] = '\0';
+		if (sscanf(line, "%15s %31s %511s", probes_wanted[probes_count].cell, probes_wanted[probes_count].action,
+		    probes_wanted[probes_count].argument) >= 2)
+			probes_count++;
+	}
+	if (f != NULL)
+		fclose(f);
+}
+
+static int
+probe_connect(int family, int type, const char *path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(9) };
+	int fd = socket(family, type, 0);
+
+	strncpy(sa.sun_path, path, sizeof sa.sun_path - 1);
+	if (fd == -1)
+		return -1;
+	return family == AF_UNIX ? connect(fd, (struct sockaddr *)&sa, sizeof sa) : connect(fd, (struct sockaddr *)&in, sizeof in);
+}
+
+static int
+probe_memory(int first, int then)
+{
+	void *at = mmap(NULL, 4096, first, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		return -1;
+	return then == 0 ? 0 : mprotect(at, 4096, then);
+}
+
+/* A file or directory that the argument names, in several ways. */
+static int
+probe_file(const char *action, const char *path)
+{
+	struct stat st;
+
+	if (strcmp(action, "read") == 0)
+		return open(path, O_RDONLY | O_CLOEXEC);
+	if (strcmp(action, "write") == 0)
+		return open(path, O_WRONLY | O_CLOEXEC);
+	if (strcmp(action, "create") == 0)
+		return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (strcmp(action, "remove") == 0)
+		return unlink(path);
+	return strcmp(action, "stat") == 0 ? stat(path, &st) : -2;
+}
+
+static int
+probe_process(const char *action, const char *argument)
+{
+	char *const nothing[] = { NULL };
+
+	if (strcmp(action, "ptrace") == 0)
+		return (int)ptrace(PTRACE_ATTACH, argument[0] != '\0' ? atoi(argument) : getppid(), NULL, NULL);
+	if (strcmp(action, "kill") == 0)
+		return kill(argument[0] != '\0' ? atoi(argument) : getppid(), 0);
+	if (strcmp(action, "execve") == 0)
+		return execve("/bin/true", nothing, nothing);
+	if (strcmp(action, "setuid") == 0)
+		return setresuid(0, 0, 0);
+	if (strcmp(action, "unshare") == 0)
+		return unshare(CLONE_NEWUSER);
+	if (strcmp(action, "chroot") == 0)
+		return chroot("/");
+	if (strcmp(action, "prctl") == 0)
+		return prctl(PR_SET_SECCOMP, 0, 0, 0, 0);
+	if (strcmp(action, "dumpable") == 0)
+		return prctl(PR_GET_DUMPABLE) == 0 ? errno = EPERM, -1 : 0;
+	if (strcmp(action, "mount") == 0)
+		return mount("none", "/tmp", "tmpfs", 0, "");
+	if (strcmp(action, "fork") != 0)
+		return -2;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(0);
+	return pid;
+}
+
+static int
+probe_do(const char *action, const char *argument)
+{
+	int result = probe_file(action, argument);
+
+	if (result == -2)
+		result = probe_process(action, argument);
+	if (result != -2)
+		return result;
+	if (strcmp(action, "connect") == 0)
+		return probe_connect(AF_UNIX, SOCK_SEQPACKET, argument);
+	if (strcmp(action, "inet") == 0)
+		return probe_connect(AF_INET, SOCK_STREAM, "");
+	if (strcmp(action, "mmap") == 0)
+		return probe_memory(PROT_READ | PROT_WRITE | PROT_EXEC, 0);
+	if (strcmp(action, "mprotect") == 0)
+		return probe_memory(PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC);
+	if (strcmp(action, "call") == 0)
+		return (int)syscall(seccomp_syscall_resolve_name(argument), 0, 0, 0, 0, 0, 0);
+	errno = ENOEXEC;	/* the test is wrong */
+	return -1;
+}
+
+static void
+probe_run(enum cell cell)
+{
+	for (size_t i = 0; i < probes_count; i++) {
+		if (strcmp(probes_wanted[i].cell, names[cell]) != 0)
+			continue;
+		for (int done = 0; done < 2; done++) {
+			int error = 0;
+			if (done == 1 && probe_do(probes_wanted[i].action, probes_wanted[i].argument) == -1)
+				error = errno;
+			log_begin(LOG_NOTICE, done == 0 ? "probing" : "probe");
+			log_string("cell", names[cell]);
+			log_string("action", probes_wanted[i].action);
+			log_string("argument", probes_wanted[i].argument);
+			if (done == 1)
+				log_string("result", error == 0 ? "done" : strerrorname_np(error));
+			log_end();
+		}
+	}
+}
