@@ -70,16 +70,13 @@ invent(void *out, size_t size, const char *user)
 	sodium_memzero(&meta, sizeof meta);
 }
 
+/* The invention is made for everyone, so that making it does not tell for whom it is used. */
 void
 vouch_scram(struct login *l, struct store_scram *s)
 {
 	struct store_meta meta;
 
 	find_user(l);
-	if (l->found && !l->locked && l->secret->user.scram.iterations > 0) {
-		*s = l->secret->user.scram;
-		return;
-	}
 	memset(s, 0, sizeof *s);
 	s->iterations = store_meta(&users, &meta) == 1 ? meta.iterations : 4096;
 	sodium_memzero(&meta, sizeof meta);
@@ -87,6 +84,8 @@ vouch_scram(struct login *l, struct store_scram *s)
 	invent(s->salt, s->salt_length, l->user);
 	randombytes_buf(s->stored_key, sizeof s->stored_key);
 	randombytes_buf(s->server_key, sizeof s->server_key);
+	if (l->found && !l->locked && l->secret->user.scram.iterations > 0)
+		*s = l->secret->user.scram;
 }
 
 void
