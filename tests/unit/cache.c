@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "../../spoold/cache.h"
 
 #define CONTEXT 42
@@ -194,9 +196,18 @@ test_foreign(void **state)
 	assert_null(load(fd, MAILDROP_MAILDIR, CONTEXT));
 	assert_null(load(fd, MAILDROP_MBOX, CONTEXT + 1));
 	assert_null(load(-1, MAILDROP_MBOX, CONTEXT));
-	uint32_t version = 2;
-	for (int slot = 0; slot < 2; slot++)
-		assert_int_equal(pwrite(fd, &version, sizeof version, slot * 4096 + 8), sizeof version);
+	/* a later version of ours, with the checksum that it would have */
+	char slot[4096];
+	XXH128_canonical_t check = { { 0 } };
+	size_t at = 0;
+	assert_int_equal(pread(fd, slot, sizeof slot, 0), sizeof slot);
+	while (at + sizeof check <= sizeof slot && memcmp(&check, slot + at, sizeof check) != 0)
+		XXH128_canonicalFromHash(&check, XXH3_128bits(slot, at += 8));
+	assert_true(at + sizeof check <= sizeof slot);
+	slot[8]++;
+	XXH128_canonicalFromHash(&check, XXH3_128bits(slot, at));
+	memcpy(slot + at, &check, sizeof check);
+	assert_int_equal(pwrite(fd, slot, sizeof slot, 0), sizeof slot);
 	assert_null(load(fd, MAILDROP_MBOX, CONTEXT));
 	close(fd);
 }
@@ -324,6 +335,9 @@ test_grown(void **state)
 		assert_int_equal(cache_store(c, inv, stamps), 0);
 		cache_close(c);
 		inventory_free(inv);
+		/* appended: what was there is not written again */
+		if (i == 2)
+			assert_true(fstat(fd, &st) == 0 && st.st_size > 8192 + 2 * 4096);
 	}
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_in_range(st.st_size, 300 * 60, 3 * (8192 + 300 * 70) + 16 * 4096);
@@ -343,12 +357,13 @@ test_shrunk(void **state)
 		assert_non_null(inv = inventory_without(inv, gone));
 		assert_int_equal(inventory_count(inv), 2);
 		assert_int_equal(inventory_octets(inv), 113);
-		struct inventory_message m = { .octets = 10, .offset = 210, .length = 7 };
+		struct inventory_message m = { .octets = 12, .offset = 210, .length = 7 };
 		if (kind == MAILDROP_MAILDIR) {
 			m.name = "cur/gamma:2,RS";
 			m.name_length = strlen(m.name);
 		}
 		assert_int_equal(inventory_change(inv, 1, &m), 0);
+		assert_int_equal(inventory_octets(inv), 115);
 		store(fd, inv, (enum maildrop_kind)kind);
 		inventory_free(inv);
 		assert_non_null(inv = load(fd, (enum maildrop_kind)kind, CONTEXT));
