@@ -33,7 +33,7 @@ def tests(build, arguments):
     with tempfile.TemporaryDirectory() as d:
         report = pathlib.Path(d, "report.xml")
         env = {**os.environ, "POSTERN_BUILD": str(build), "PYTHONDONTWRITEBYTECODE": "1"}
-        status = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10", "-rs",
+        status = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=10", "-rfEs",
                                  "--junitxml=%s" % report, *arguments], env=env).returncode
         if not report.exists():
             return 0, 1, 0
