@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const prefixes[PART_COUNT] = { "new/", "cur/" };
@@ -154,6 +155,26 @@ listing_read(struct listing *l, int root, enum maildir_part part)
 	closedir(d);
 	errno = saved;
 	return result;
+}
+
+void
+listing_clean(int fd, long seconds)
+{
+	DIR *d = fdopendir(fd);
+	const struct dirent *e;
+	time_t then = time(NULL) - seconds;
+
+	if (d == NULL) {
+		close(fd);
+		return;
+	}
+	while ((e = readdir(d)) != NULL) {
+		struct stat st;
+		if (e->d_name[0] != '.' && fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+		    st.st_mtime < then && st.st_atime < then && st.st_ctime < then)
+			unlinkat(fd, e->d_name, 0);
+	}
+	closedir(d);
 }
 
 /* Both with their base names at hand. */

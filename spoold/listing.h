@@ -39,6 +39,9 @@ const char *listing_name(const struct listing *l, const struct listing_entry *e)
 bool listing_after(const struct listing *l, const struct listing_entry *e, const char *last, size_t length);
 void listing_free(struct listing *l);
 
+/* Removes the regular files of a directory that nobody has touched for so long. `fd` is closed. */
+void listing_clean(int fd, long seconds);
+
 /* The base name's length of FILE (no directory). */
 size_t listing_base(const char *file, size_t length);
 /* The number of a ",S=" or ",W=" in a base name. */

@@ -3,6 +3,10 @@
  *
  * At UPDATE a message in new/ that was retrieved and not deleted moves to cur/ with ":2,": a mail reader has seen that it exists, and nobody has
  * said that a person read it. What was not retrieved stays in new/.
+ *
+ * Deleting one message is one unlink. Several are listed in a journal, which is synced; then they move to tmp/, where no reader looks, and the
+ * directories are synced: now they are gone. The files themselves are removed after the client has been answered. If a move fails, those before it are undone; if the
+ * process is killed, whoever opens the maildrop next carries the list out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +26,7 @@
 #include "wire.h"
 
 #define NO_MESSAGE UINT32_MAX
+#define TMP_STALE_S (36 * 3600)
 
 struct maildir {
 	int root;
@@ -30,6 +35,7 @@ struct maildir {
 	struct listing listing;		/* what is there, as of `listed` */
 	struct stamp listed[PART_COUNT];
 	bool changed;			/* the cache does not know it as it is */
+	struct intent hidden;		/* what an UPDATE has moved to tmp/, by the names it had */
 };
 
 /* Opens the Maildir and its parts. 0; 1: missing; -1. */
@@ -338,66 +344,138 @@ scan_appended(struct maildrop *m, struct maildir *d, struct inventory *old)
 	return result;
 }
 
-/* Finds by its base name the file that was `name`. "" if it has gone. */
+/* Finds by its base name the file that was `tried` and is not any more. "" if it has gone. Good until the next call. */
 static const char *
-find_again(struct maildir *d, const char *name, size_t length)
+find_again(struct maildir *d, const char *tried)
 {
-	struct stamp now[PART_COUNT];
-	const struct listing_entry *e;
+	char name[PART_PREFIX + NAME_MAX + 1];
+	size_t length = strlen(tried), base = listing_base(tried + PART_PREFIX, length - PART_PREFIX);
 
+	string_copy(name, sizeof name, tried);	/* it may be in the listing that is freed here */
+	const struct listing_entry *e = listing_find(&d->listing, name + PART_PREFIX, base);
+	struct stamp now[PART_COUNT];
+
+	/* what is known from the last time, unless it is just the name that was tried */
+	if (e != NULL && strcmp(listing_name(&d->listing, e), name) != 0)
+		return listing_name(&d->listing, e);
 	if (stamps_take(d, now) == -1)
 		return "";
 	if (d->listing.count == 0 || !stamp_equal(&now[PART_NEW], &d->listed[PART_NEW]) ||
 	    !stamp_equal(&now[PART_CUR], &d->listed[PART_CUR]))
 		if (maildir_list(d) == -1)
 			return "";
-	e = listing_find(&d->listing, name + PART_PREFIX, listing_base(name + PART_PREFIX, length - PART_PREFIX));
+	e = listing_find(&d->listing, name + PART_PREFIX, base);
 	return e != NULL ? listing_name(&d->listing, e) : "";
 }
 
-/* Removes a message, wherever it is now. One that is not there is gone. 0, or -1 with errno. *part is where it was. */
+/* Something that is done to a message's file. 0; 1: it is not there; -1 with errno. */
+struct act {
+	int (*on)(struct maildir *d, const char *name);
+	bool dirty[PART_COUNT];		/* what it has changed */
+};
+
 static int
-remove_message(struct maildir *d, const char *name, size_t length, enum maildir_part *part)
+act_once(struct maildir *d, struct act *a, const char *name, struct intent *missing)
 {
-	for (int tries = 0; tries < 8; tries++) {
-		*part = name[0] == 'n' ? PART_NEW : PART_CUR;
-		if (unlinkat(d->root, name, 0) == 0)
-			return 0;
-		/* some filesystems need room to remove, and find it at the second try */
-		if (errno != ENOENT && unlinkat(d->root, name, 0) == 0)
-			return 0;
-		if (errno != ENOENT)
-			return -1;
-		const char *now = find_again(d, name, length);
-		if (now[0] == '\0')
-			return 0;
-		name = now;
-		length = strlen(now);
+	int result = a->on(d, name);
+
+	if (result == 0)
+		a->dirty[name[0] == 'n' ? PART_NEW : PART_CUR] = true;
+	if (result == 1)
+		result = intent_add(missing, name, strlen(name));
+	return result;
+}
+
+/*
+ * Acts on every message of the list, wherever it is now. Those that are not where they were are looked for together, so that a reader that
+ * renames all of them costs a listing and not one each; who is not in a listing that was made after he was missed is gone. 0, or -1 with errno.
+ */
+static int
+act_on_all(struct maildir *d, struct act *a, const struct intent *list)
+{
+	struct intent missing = { 0 }, next;
+	int result = 0;
+
+	for (const char *p = list->names; result == 0 && p < list->names + list->length; p += strlen(p) + 1)
+		result = act_once(d, a, p, &missing);
+	for (int tries = 0; result == 0 && missing.count > 0; tries++) {
+		next = missing;
+		missing = (struct intent){ 0 };
+		result = maildir_list(d);
+		for (const char *p = next.names; result == 0 && p < next.names + next.length; p += strlen(p) + 1) {
+			const struct listing_entry *e = listing_find(&d->listing, p + PART_PREFIX, listing_base(p + PART_PREFIX, strlen(p) - PART_PREFIX));
+			if (e != NULL)
+				result = act_once(d, a, listing_name(&d->listing, e), &missing);
+		}
+		int saved = errno;
+		intent_free(&next);
+		errno = saved;
+		if (result == 0 && tries == 8) {
+			errno = EAGAIN;
+			result = -1;
+		}
 	}
-	errno = EAGAIN;
-	return -1;
+	int saved = errno;
+	intent_free(&missing);
+	errno = saved;
+	return result;
 }
 
 static int
-sync_parts(const struct maildir *d, const bool dirty[static PART_COUNT])
+act_remove(struct maildir *d, const char *name)
+{
+	/* some filesystems need room to remove, and find it at the second try */
+	if (unlinkat(d->root, name, 0) == 0 || (errno != ENOENT && unlinkat(d->root, name, 0) == 0))
+		return 0;
+	return errno == ENOENT ? 1 : -1;
+}
+
+static int
+sync_parts(const struct maildir *d, const struct act *a)
 {
 	for (int i = 0; i < PART_COUNT; i++)
-		if (dirty[i] && d->part[i] != -1 && fsync(d->part[i]) == -1)
+		if (a->dirty[i] && d->part[i] != -1 && fsync(d->part[i]) == -1)
 			return -1;
 	return 0;
+}
+
+/* "cur/FILE" in tmp/. */
+static void
+hidden_name(char hidden[static PART_PREFIX + NAME_MAX + 1], const char *name)
+{
+	snprintf(hidden, PART_PREFIX + NAME_MAX + 1, "tmp/%s", name + PART_PREFIX);
+}
+
+/* Never over another file. 0, or -1 with errno. */
+static int
+rename_free(int root, const char *from, const char *to)
+{
+	struct stat st;
+
+	if (renameat2(root, from, root, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -1;
+	/* a filesystem that does not know NOREPLACE */
+	if (fstatat(root, to, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		errno = EEXIST;
+		return -1;
+	}
+	return renameat(root, from, root, to);
 }
 
 /* Carries out what an UPDATE that was cut off had begun. */
 static int
 intent_carry_out(struct maildir *d, const struct intent *i)
 {
-	bool dirty[PART_COUNT] = { true, true };
-	enum maildir_part part;
+	struct act a = { .on = act_remove, .dirty = { true, true } };
+	char hidden[PART_PREFIX + NAME_MAX + 1];
 
-	for (const char *p = i->names; p < i->names + i->length; p += strlen(p) + 1)
-		if (remove_message(d, p, strlen(p), &part) == -1)
-			return -1;
-	return sync_parts(d, dirty);
+	for (const char *p = i->names; p < i->names + i->length; p += strlen(p) + 1) {
+		hidden_name(hidden, p);
+		unlinkat(d->root, hidden, 0);
+	}
+	return act_on_all(d, &a, i) == -1 ? -1 : sync_parts(d, &a);
 }
 
 static int
@@ -491,16 +569,17 @@ maildir_fetch(struct maildrop *m, uint32_t index, struct place *p)
 	struct maildir *d = m->of_store;
 	struct inventory_message im;
 	struct stat st;
-	const char *name;
+	char scanned[PART_PREFIX + NAME_MAX + 1];
+	const char *name = scanned;
 
 	if (inventory_get(m->inventory, index, &im) == -1)
 		return maildrop_fail(m, "inventory");
-	name = im.name;
+	snprintf(scanned, sizeof scanned, "%.*s", (int)im.name_length, im.name);
 	for (int tries = 0; tries < 8; tries++) {
 		p->fd = open_file(d, name);
 		if (p->fd != -1 || errno != ENOENT)
 			break;
-		name = find_again(d, im.name, im.name_length);
+		name = find_again(d, name);
 		errno = ENOENT;
 		if (name[0] == '\0')
 			break;
@@ -519,58 +598,116 @@ maildir_fetch(struct maildrop *m, uint32_t index, struct place *p)
 	return -1;
 }
 
-/* One file needs no list: it goes, or it does not. *journal is -1 if there is none. */
+/* Everything that is marked, by the names it had when it was scanned. 0, or -1 with errno. */
 static int
-intent_begin(struct maildrop *m, const struct maildir *d, const uint8_t *marks, uint32_t marked, int *journal)
+marked_names(struct maildrop *m, const uint8_t *marks, struct intent *list)
+{
+	struct inventory_message im;
+
+	for (uint32_t i = 0; i < maildrop_count(m); i++)
+		if ((marks[i] & MARK_DELETED) != 0 &&
+		    (inventory_get(m->inventory, i, &im) == -1 || intent_add(list, im.name, im.name_length) == -1))
+			return -1;
+	return 0;
+}
+
+/* Moves a message to tmp/. */
+static int
+act_hide(struct maildir *d, const char *name)
+{
+	char hidden[PART_PREFIX + NAME_MAX + 1];
+
+	hidden_name(hidden, name);
+	if (rename_free(d->root, name, hidden) == -1)
+		return errno == ENOENT ? 1 : -1;
+	if (intent_add(&d->hidden, name, strlen(name)) == 0)
+		return 0;
+	renameat(d->root, hidden, d->root, name);
+	errno = ENOMEM;
+	return -1;
+}
+
+/* Puts back what was moved. Returns how many could not be. */
+static uint32_t
+unhide(struct maildir *d)
+{
+	char hidden[PART_PREFIX + NAME_MAX + 1];
+	uint32_t lost = 0;
+
+	for (const char *p = d->hidden.names; d->hidden.count > 0 && p < d->hidden.names + d->hidden.length; p += strlen(p) + 1) {
+		hidden_name(hidden, p);
+		if (rename_free(d->root, hidden, p) == -1)
+			lost++;
+	}
+	intent_free(&d->hidden);
+	return lost;
+}
+
+/* All of the list goes, or none. 0, or -1 with errno; *lost: how many could not be put back then. */
+static int
+hide_all(struct maildir *d, struct act *a, const struct intent *list, uint32_t *lost)
+{
+	int result = faccessat(d->root, "tmp", F_OK, AT_SYMLINK_NOFOLLOW);
+
+	/* without tmp/ they are removed at once */
+	a->on = result == 0 ? act_hide : act_remove;
+	result = act_on_all(d, a, list);
+	if (result == 0)
+		result = sync_parts(d, a);
+	if (result == -1) {
+		int saved = errno;
+		*lost = unhide(d);
+		errno = saved;
+	}
+	return result;
+}
+
+/* Several messages, under a journal. 0, or -1 with errno, and then t->left of them are still there. */
+static int
+remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, struct act *a)
 {
 	struct intent list = { 0 };
-	struct inventory_message im;
-	int result = 0;
+	uint32_t lost = 0;
+	int journal = -1, result = marked_names(m, marks, &list);
 
-	*journal = -1;
-	if (marked < 2)
-		return 0;
-	for (uint32_t i = 0; result == 0 && i < maildrop_count(m); i++)
-		if ((marks[i] & MARK_DELETED) != 0)
-			result = inventory_get(m->inventory, i, &im) == -1 ? -1 : intent_add(&list, im.name, im.name_length);
-	if (result == 0 && (*journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
+	if (result == 0 && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
 		result = -1;
+	/* MODEL: an UPDATE of several is decided here */
 	if (result == 0)
-		result = intent_write(&list, *journal, d->root);
+		result = intent_write(&list, journal, d->root);
+	if (result == 0)
+		result = hide_all(d, a, &list, &lost);
 	int saved = errno;
 	intent_free(&list);
-	if (result == -1 && *journal != -1) {
+	if (journal != -1) {
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
-		close(*journal);
+		close(journal);
 	}
+	t->deleted = result == 0 ? t->left : lost;
+	t->left -= t->deleted;
 	errno = saved;
 	return result;
 }
 
-/* Removes all that is marked. Returns the first errno, and goes on; t->left is what is still there. */
+/* One message: it goes, or it does not. */
 static int
-remove_marked(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, bool dirty[static PART_COUNT])
+remove_one(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, struct act *a)
 {
-	struct inventory_message im;
-	enum maildir_part part;
-	int first = 0;
+	struct intent list = { 0 };
+	int result = marked_names(m, marks, &list);
 
-	for (uint32_t i = 0; i < maildrop_count(m); i++) {
-		if ((marks[i] & MARK_DELETED) == 0)
-			continue;
-		if (inventory_get(m->inventory, i, &im) == -1 || remove_message(d, im.name, im.name_length, &part) == -1) {
-			if (first == 0)
-				first = errno;
-			/* if the first one cannot go, all of them stay */
-			if (t->deleted == 0)
-				break;
-			continue;
-		}
-		dirty[part] = true;
-		t->deleted++;
-		t->left--;
-	}
-	return first;
+	a->on = act_remove;
+	if (result == 0)
+		result = act_on_all(d, a, &list);
+	/* gone, but not known to be on disk, is not said to be gone */
+	if (result == 0)
+		result = sync_parts(d, a);
+	int saved = errno;
+	intent_free(&list);
+	errno = saved;
+	t->deleted = result == 0;
+	t->left = result != 0;
+	return result;
 }
 
 /* "new/FILE" becomes "cur/FILE:2,". 0, or -1 if it stays. */
@@ -583,12 +720,7 @@ move_to_cur(const struct maildir *d, const char *name, size_t length, char *to, 
 
 	if (n < 0 || (size_t)n >= size || (size_t)n > PART_PREFIX + NAME_MAX)
 		return -1;
-	if (renameat2(d->root, name, d->root, to, RENAME_NOREPLACE) == 0)
-		return 0;
-	struct stat st;
-	if (errno != EINVAL || fstatat(d->root, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return -1;
-	return renameat(d->root, name, d->root, to);	/* a filesystem that does not know NOREPLACE */
+	return rename_free(d->root, name, to);
 }
 
 /*
@@ -596,7 +728,7 @@ move_to_cur(const struct maildir *d, const char *name, size_t length, char *to, 
  * changed have no stamp: others may have delivered since they were listed, so the next session lists them again.
  */
 static void
-settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, bool forget, bool dirty[static PART_COUNT])
+settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct act *a)
 {
 	uint32_t count = maildrop_count(m), next = 0;
 	uint8_t *gone = calloc((size_t)count + 1, 1), *read_ones = calloc((size_t)count + 1, 1);
@@ -604,7 +736,7 @@ settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, bool forget,
 	char to[PART_PREFIX + NAME_MAX + 1];
 
 	for (uint32_t i = 0; gone != NULL && read_ones != NULL && i < count; i++) {
-		gone[i] = forget && (marks[i] & MARK_DELETED) != 0;
+		gone[i] = (marks[i] & MARK_DELETED) != 0;
 		read_ones[next] = (marks[i] & (MARK_DELETED | MARK_RETRIEVED)) == MARK_RETRIEVED;
 		next += gone[i] == 0;
 	}
@@ -620,12 +752,12 @@ settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, bool forget,
 			continue;
 		im.name = to;
 		im.name_length = strlen(to);
-		dirty[PART_NEW] = dirty[PART_CUR] = true;
+		a->dirty[PART_NEW] = a->dirty[PART_CUR] = true;
 		if (inventory_change(now, i, &im) == -1)
 			d->changed = false;
 	}
 	for (int i = 0; i < PART_COUNT; i++)
-		if (dirty[i])
+		if (a->dirty[i])
 			m->seen[i] = (struct stamp){ 0 };
 	free(gone);
 	free(read_ones);
@@ -635,34 +767,46 @@ static int
 maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 {
 	struct maildir *d = m->of_store;
-	bool dirty[PART_COUNT] = { false, false };
-	int journal, error;
+	struct act a = { .on = act_remove };
+	int result = 0;
 
 	for (uint32_t i = 0; i < maildrop_count(m); i++)
 		t->left += (marks[i] & MARK_DELETED) != 0;
-	if (intent_begin(m, d, marks, t->left, &journal) == -1)
-		return maildrop_fail(m, "journal");
-	error = remove_marked(m, d, marks, t, dirty);
-	bool failed = error != 0;
-	if (sync_parts(d, dirty) == -1 && error == 0)
-		error = errno;
-	if (journal != -1) {
-		/* While some are gone and some are not it is kept: the next opening goes on with it. */
-		if (error == 0 || t->deleted == 0)
-			ask_privileged(PRIVILEGED_JOURNAL_DROP);
-		close(journal);
-	}
+	if (t->left == 1)
+		result = remove_one(m, d, marks, t, &a);
+	else if (t->left > 1)
+		result = remove_several(m, d, marks, t, &a);
 	t->remain -= t->deleted;
-	if (error == 0)
-		settle(m, d, marks, true, dirty);
-	else
-		d->changed = false;
-	if (error == 0)
+	if (result == 0) {
+		settle(m, d, marks, &a);
 		return 0;
-	if (!failed)
-		t->left = t->deleted;	/* gone, but not known to be on disk */
-	errno = error;
+	}
+	d->changed = false;
 	return maildrop_fail(m, "update");
+}
+
+/*
+ * After the answer: removes the files that were moved to tmp/, and what anybody else has left there for 36 hours, as every reader of a
+ * Maildir may.
+ */
+static void
+maildir_sweep(struct maildrop *m)
+{
+	struct maildir *d = m->of_store;
+	char hidden[PART_PREFIX + NAME_MAX + 1];
+	int fd;
+
+	if (d->hidden.count == 0)
+		return;
+	for (const char *p = d->hidden.names; p < d->hidden.names + d->hidden.length; p += strlen(p) + 1) {
+		hidden_name(hidden, p);
+		unlinkat(d->root, hidden, 0);
+	}
+	intent_free(&d->hidden);
+	fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1)
+		return;
+	listing_clean(fd, TMP_STALE_S);
 }
 
 static void
@@ -686,5 +830,5 @@ maildir_release(struct maildrop *m)
 const struct mailstore store_maildir = {
 	.kind = MAILDROP_MAILDIR, .name = "maildir",
 	.open = maildir_open, .scan = maildir_scan, .fetch = maildir_fetch, .update = maildir_update, .remember = maildir_remember,
-	.release = maildir_release,
+	.release = maildir_release, .sweep = maildir_sweep,
 };

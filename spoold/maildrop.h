@@ -52,6 +52,8 @@ struct mailstore {
 	void (*remember)(struct maildrop *m);
 	/* Gives the session lock back. */
 	void (*release)(struct maildrop *m);
+	/* What may wait until the client has its answer; the lock is no longer held. May be NULL. */
+	void (*sweep)(struct maildrop *m);
 };
 
 struct maildrop {

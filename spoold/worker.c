@@ -202,6 +202,9 @@ finish(const struct message *answer, int status)
 		maildrop.store->release(&maildrop);
 	}
 	tell(answer);
+	close(job->session);
+	if (!maildrop.missing && maildrop.store->sweep != NULL)
+		maildrop.store->sweep(&maildrop);
 	exit(status);
 }
 
