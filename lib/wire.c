@@ -5,21 +5,25 @@
 
 /*
  * How many LF in data have no CR before them; `last` is the octet before data. Written so that the compiler makes vectors
- * of it: eight-bit counts over blocks that cannot overflow them.
+ * of it: as many counters as fit some vectors, each of eight bits, emptied before any can overflow.
  */
+#define LANES 64
 static size_t
 bare_lf(const char *data, size_t length, char last)
 {
 	size_t total = data[0] == '\n' && last != '\r';
 	size_t i = 1;
 
-	while (i < length) {
-		size_t end = length - i < 255 ? length : i + 255;
-		unsigned char some = 0;
-		for (; i < end; i++)
-			some = (unsigned char)(some + ((data[i] == '\n') & (data[i - 1] != '\r')));
-		total += some;
+	while (length - i >= LANES) {
+		unsigned char some[LANES] = { 0 };
+		for (int turn = 0; turn < 255 && length - i >= LANES; turn++, i += LANES)
+			for (size_t k = 0; k < LANES; k++)
+				some[k] = (unsigned char)(some[k] + ((data[i + k] == '\n') & (data[i + k - 1] != '\r')));
+		for (size_t k = 0; k < LANES; k++)
+			total += some[k];
 	}
+	for (; i < length; i++)
+		total += (data[i] == '\n') & (data[i - 1] != '\r');
 	return total;
 }
 

@@ -1,6 +1,6 @@
 /*
  * The wire form, against a naive one that looks at an octet at a time: every string of a small alphabet, cut at every place,
- * and the blocks of the vectors.
+ * and the blocks and counters of the vectors.
  * links: lib/wire.c
  */
 #include <setjmp.h>
@@ -157,6 +157,22 @@ blocks(void **state)
 	}
 }
 
+/* As many line ends as fill the counters of eight bits several times over, with a few that do not count. */
+static void
+long_runs(void **state)
+{
+	static char in[64 * 255 * 2 + 200];
+
+	(void)state;
+	for (size_t n = 64 * 255 - 70; n <= sizeof in; n += n % 64 == 0 ? 64 * 37 + 1 : 1) {
+		struct wire_count count = { 0 };
+		memset(in, '\n', n);
+		in[n / 3] = in[n / 2] = '\r';
+		wire_count(&count, in, n);
+		assert_int_equal(wire_count_end(&count), n + (n - 2) - 2);
+	}
+}
+
 static uint32_t
 next_random(uint32_t *seed)
 {
@@ -266,6 +282,7 @@ main(void)
 		cmocka_unit_test(octet_by_octet),
 		cmocka_unit_test(every_short_string),
 		cmocka_unit_test(blocks),
+		cmocka_unit_test(long_runs),
 		cmocka_unit_test(random_strings),
 		cmocka_unit_test(top_ends),
 	};
