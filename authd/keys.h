@@ -5,8 +5,8 @@
 #ifndef POSTERN_AUTHD_KEYS_H
 #define POSTERN_AUTHD_KEYS_H
 
-#include <gnutls/abstract.h>
-#include <gnutls/gnutls.h>
+#include <openssl/types.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -18,7 +18,7 @@
 
 struct key_pair {
 	const char *file;		/* the certificate's, in the configuration */
-	gnutls_privkey_t key;
+	EVP_PKEY *key;
 	uint8_t id[KEY_ID_SIZE];
 	uint32_t algorithm;		/* enum chains_algorithm */
 	uint32_t bits;

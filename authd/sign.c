@@ -1,6 +1,9 @@
 /* The one use of the private keys. */
 #include "sign.h"
 
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/rsa.h>
 #include <string.h>
 #include <syslog.h>
 
@@ -10,18 +13,19 @@ static const struct scheme {
 	uint32_t algorithm;		/* enum chains_algorithm */
 	uint32_t bits;			/* of the curve; 0: any */
 	uint32_t length;		/* of the digest; 0: sign_is_tls() */
-	gnutls_sign_algorithm_t sign;
+	int padding;			/* of RSA; 0: another algorithm */
+	const EVP_MD *(*digest)(void);
 } schemes[SIGN_SCHEME_COUNT] = {
-	[SIGN_RSA_PSS_SHA256] = { CHAINS_RSA, 0, 32, GNUTLS_SIGN_RSA_PSS_RSAE_SHA256 },
-	[SIGN_RSA_PSS_SHA384] = { CHAINS_RSA, 0, 48, GNUTLS_SIGN_RSA_PSS_RSAE_SHA384 },
-	[SIGN_RSA_PSS_SHA512] = { CHAINS_RSA, 0, 64, GNUTLS_SIGN_RSA_PSS_RSAE_SHA512 },
-	[SIGN_RSA_SHA256] = { CHAINS_RSA, 0, 32, GNUTLS_SIGN_RSA_SHA256 },
-	[SIGN_RSA_SHA384] = { CHAINS_RSA, 0, 48, GNUTLS_SIGN_RSA_SHA384 },
-	[SIGN_RSA_SHA512] = { CHAINS_RSA, 0, 64, GNUTLS_SIGN_RSA_SHA512 },
-	[SIGN_ECDSA_P256] = { CHAINS_ECDSA, 256, 32, GNUTLS_SIGN_ECDSA_SECP256R1_SHA256 },
-	[SIGN_ECDSA_P384] = { CHAINS_ECDSA, 384, 48, GNUTLS_SIGN_ECDSA_SECP384R1_SHA384 },
-	[SIGN_ECDSA_P521] = { CHAINS_ECDSA, 521, 64, GNUTLS_SIGN_ECDSA_SECP521R1_SHA512 },
-	[SIGN_ED25519] = { CHAINS_ED25519, 0, 0, GNUTLS_SIGN_EDDSA_ED25519 },
+	[SIGN_RSA_PSS_SHA256] = { CHAINS_RSA, 0, 32, RSA_PKCS1_PSS_PADDING, EVP_sha256 },
+	[SIGN_RSA_PSS_SHA384] = { CHAINS_RSA, 0, 48, RSA_PKCS1_PSS_PADDING, EVP_sha384 },
+	[SIGN_RSA_PSS_SHA512] = { CHAINS_RSA, 0, 64, RSA_PKCS1_PSS_PADDING, EVP_sha512 },
+	[SIGN_RSA_SHA256] = { CHAINS_RSA, 0, 32, RSA_PKCS1_PADDING, EVP_sha256 },
+	[SIGN_RSA_SHA384] = { CHAINS_RSA, 0, 48, RSA_PKCS1_PADDING, EVP_sha384 },
+	[SIGN_RSA_SHA512] = { CHAINS_RSA, 0, 64, RSA_PKCS1_PADDING, EVP_sha512 },
+	[SIGN_ECDSA_P256] = { CHAINS_ECDSA, 256, 32, 0, EVP_sha256 },
+	[SIGN_ECDSA_P384] = { CHAINS_ECDSA, 384, 48, 0, EVP_sha384 },
+	[SIGN_ECDSA_P521] = { CHAINS_ECDSA, 521, 64, 0, EVP_sha512 },
+	[SIGN_ED25519] = { CHAINS_ED25519, 0, 0, 0, NULL },
 };
 
 #define RANDOMS		64	/* the client's and the server's (TLS 1.2); as many blanks (TLS 1.3) */
@@ -72,12 +76,39 @@ pair_find(const struct keys *k, const uint8_t *id)
 	return NULL;
 }
 
+/* Of a digest. OpenSSL puts the DigestInfo before it, or makes PSS of it, and does neither without knowing which digest it is. */
+static bool
+sign_digest(EVP_PKEY *key, const struct scheme *scheme, const struct body_sign *s, uint8_t *out, size_t *size)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
+	bool done = ctx != NULL && EVP_PKEY_sign_init(ctx) == 1 &&
+	    (scheme->padding == 0 || EVP_PKEY_CTX_set_rsa_padding(ctx, scheme->padding) == 1) &&
+	    EVP_PKEY_CTX_set_signature_md(ctx, scheme->digest()) == 1 &&
+	    (scheme->padding != RSA_PKCS1_PSS_PADDING || EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1) &&
+	    EVP_PKEY_sign(ctx, out, size, s->data, s->length) == 1;
+
+	EVP_PKEY_CTX_free(ctx);
+	return done;
+}
+
+/* Of a text: Ed25519. */
+static bool
+sign_text(EVP_PKEY *key, const struct body_sign *s, uint8_t *out, size_t *size)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool done = ctx != NULL && EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) == 1 &&
+	    EVP_DigestSign(ctx, out, size, s->data, s->length) == 1;
+
+	EVP_MD_CTX_free(ctx);
+	return done;
+}
+
 const char *
 sign(const struct keys *k, const struct body_sign *s, struct body_signature *out)
 {
 	const struct key_pair *p = pair_find(k, s->key);
 	const struct scheme *scheme = &schemes[s->scheme];
-	gnutls_datum_t made = { NULL, 0 }, data = { (void *)(uintptr_t)s->data, s->length };
+	size_t size = sizeof out->data;
 
 	memset(out, 0, sizeof *out);
 	if (p == NULL)
@@ -86,13 +117,10 @@ sign(const struct keys *k, const struct body_sign *s, struct body_signature *out
 		return "a signature by a scheme that is not the key's";
 	if (scheme->length != 0 ? s->length != scheme->length : !sign_is_tls(s->data, s->length))
 		return "a signature of what no TLS server signs";
-	int error = scheme->length != 0 ? gnutls_privkey_sign_hash2(p->key, scheme->sign, 0, &data, &made) :
-	    gnutls_privkey_sign_data2(p->key, scheme->sign, 0, &data, &made);
-	if (error == 0 && made.size <= sizeof out->data) {
-		memcpy(out->data, made.data, made.size);
-		out->length = made.size;
-	} else
-		log_text(LOG_ERR, "the key of %s cannot sign: %s", p->file, gnutls_strerror(error));
-	gnutls_free(made.data);
+	if (scheme->length != 0 ? sign_digest(p->key, scheme, s, out->data, &size) : sign_text(p->key, s, out->data, &size))
+		out->length = (uint32_t)size;
+	else
+		log_text(LOG_ERR, "the key of %s cannot sign: %s", p->file, ERR_reason_error_string(ERR_peek_last_error()));
+	ERR_clear_error();
 	return NULL;
 }
