@@ -13,6 +13,7 @@
 
 /* A large mailbox on a slow disk takes its time; who never answers must not hold the client for ever. */
 #define OPEN_MS		(5 * 60 * 1000)
+#define BANNER_MS	(2 * 1000)
 #define ADMIT_MS	(10 * 1000)
 #define FETCH_MS	(2 * 60 * 1000)
 #define UPDATE_MS	(15 * 60 * 1000)
@@ -59,6 +60,19 @@ receive(int fd, struct message *answer, enum side from, int milliseconds, const 
 	log_text(LOG_ERR, "untimely %s", message_name(answer->header.type));
 	message_clear(answer);
 	return 0;
+}
+
+void
+ask_banner(int authd, const char *session, char timestamp[static BANNER_SIZE])
+{
+	static const uint32_t types[] = { MESSAGE_BANNER };
+	struct message m;
+
+	timestamp[0] = '\0';
+	message_start(&m, MESSAGE_GREET);
+	string_copy(m.body.greet.session, sizeof m.body.greet.session, session);
+	if (message_send(authd, &m) == 0 && receive(authd, &m, SIDE_VERIFIER, BANNER_MS, types, 1) == 1)
+		string_copy(timestamp, BANNER_SIZE, m.body.banner.timestamp);
 }
 
 bool

@@ -9,8 +9,16 @@
 #include "conf.h"
 #include "messages.h"
 
+#define BANNER_SIZE sizeof(((struct body_banner *)NULL)->timestamp)
+
 /* Connects to authd's verifier; -1 if it is not there (logged once). */
 int ask_connect(const struct conf *c);
+
+/*
+ * The timestamp for the end of the greeting, where APOP is configured (RFC 1939 section 7): the verifier makes it and remembers it. "" if it does not
+ * answer in time. The conversation goes on.
+ */
+void ask_banner(int authd, const char *session, char timestamp[static BANNER_SIZE]);
 
 /* Tells the verifier what pop3d knows of its connection. False if the verifier is gone. */
 bool ask_hello(int authd, const struct body_hello *hello);

@@ -278,6 +278,16 @@ client_behind(struct session *s, int listener, bool implicit_tls)
 	return false;
 }
 
+static void
+greet(struct session *s)
+{
+	char timestamp[BANNER_SIZE] = "";
+
+	if (s->authd != -1 && (s->mechanisms & (1u << MECHANISM_APOP)))
+		ask_banner(s->authd, s->hello.session, timestamp);
+	output_ok(&s->output, "Postern ready%s%s", timestamp[0] != '\0' ? " " : "", timestamp);
+}
+
 void
 session_run(const struct conf *c, int in, int out, bool implicit_tls, int listener)
 {
@@ -303,7 +313,7 @@ session_run(const struct conf *c, int in, int out, bool implicit_tls, int listen
 		s->mechanisms = mechanisms_now(s);
 		if (implicit_tls)
 			session_tls(s);
-		output_ok(&s->output, "Postern ready");
+		greet(s);
 		session_loop(s);
 	}
 	session_log_end(s);
