@@ -1,34 +1,41 @@
 /*
  * How ranges are taken out of a mailbox in place without ever being in danger.
  *
- * Words: `first` is the first octet that goes; what is kept behind it moves down. The mailbox has `size` octets before and `left` after; [left, size) is the
- * doomed end. The journal is a redo log of what moves and, in the same octets, an undo log of what is overwritten.
+ * Words: `first` is the first octet that goes; what is kept behind it moves down. The mailbox has `size` octets
+ * before and `left` after; [left, size) is the doomed end. The journal is a redo log of what moves and, in the same
+ * octets, an undo log of what is overwritten.
  *
- *	SAVE		the journal gets the ranges, then what must not be lost: all of [first, left), and what is kept of [left, size)
- *	COMMIT		the header, with the sums of all that; fsync. Before this nothing has touched the mailbox, from here on it will be done
+ *	SAVE		the journal gets the ranges, all of [first, left), and what is kept of [left, size)
+ *	COMMIT		the header, with the sums of that; fsync. Until here the mailbox was not touched; now it will be done
  *	MOVE		what is kept goes to its place, from the journal
- *	MARK		random octets, known to the journal alone, go over both edges of the doomed end; fsync of the mailbox
+ *	MARK		random octets, known to the journal alone, go over both edges of the doomed end; fsync of it all
  *	SEAL		a slot in the journal says so; fsync
  *	TRUNCATE	to `left`; fsync. The caller drops the journal
  *
  * Why recovery is certain of what it sees, though anybody may have appended mail after the crash:
- *  - Not sealed: the mailbox was not truncated by us, because sealing is on disk before that. So it has its `size` octets, and whatever is behind them
- *    was appended. Each octet of [first, left) is what it was or what it is to be, whatever was torn, and both are in the journal.
- *  - Sealed: all is in its place and marked, on disk. If a mark is still there, it was not truncated; if none is, it was, and whatever is
- *    behind `left` was appended. Size alone could not tell (what was appended may be as long as the doomed end), nor could the old content (it may be the twin
- *    of the mail that was appended), but new mail cannot contain the mark. It starts with 0xff, which is not how mail starts, so that even a
- *    mark that must be short, for want of room, is not taken for mail.
- *  - Mail that was appended to a mailbox not yet truncated has to move down with the rest, over octets that may be its own: so it is first
- *    saved and committed too (EXTEND): the journal then says the same as if it had been there from the start.
- * Every step may be repeated, and recovery may be killed at any of them. Nothing is acted on unless the sums, the inode, what stands before `first` and every octet
- * in question agree; somebody else's changes are never written over.
+ *  - Not sealed: the mailbox was not truncated by us, because sealing is on disk before that. So it has its `size`
+ *    octets, and whatever is behind them was appended. Each octet of [first, left) is what it was or what it is to
+ *    be, whatever was torn, and both are in the journal.
+ *  - Sealed: all is in its place and marked, on disk. If a mark is still there, it was not truncated; if none is, it
+ *    was, and whatever is behind `left` was appended. Size alone could not tell (what was appended may be as long as
+ *    the doomed end), nor could the old content (it may be the twin of the mail that was appended), but new mail
+ *    cannot contain the mark. It starts with 0xff, which is not how mail starts, so that even a mark that must be
+ *    short, for want of room, is not taken for mail.
+ *  - Mail that was appended to a mailbox not yet truncated has to move down with the rest, over octets that may be
+ *    its own: so it is first saved and committed too (EXTEND): the journal then says the same as if it had been there
+ *    from the start.
+ * Every step may be repeated, and recovery may be killed at any of them. Nothing is acted on unless the sums, the
+ * inode, what stands before `first` and every octet in question agree; somebody else's changes are never written over.
  *
- * What is assumed of the file system: what was there before a successful fsync is there after a power cut, size included; until then each write may have
- * happened, or not, or in part (any octets of it), in any order. What an fsync that failed was to write may never be, unless it is written again. A truncation that was not synced has happened or not; if not, the octets from the
- * new end to the end of their block may read as zeros, or as what was appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change.
- * A tail, or everything, is taken off by the one truncation and has no journal.
+ * What is assumed of the file system: what was there before a successful fsync is there after a power cut, size
+ * included; until then each write may have happened, or not, or in part (any octets of it), in any order. What an
+ * fsync that failed was to write may never be, unless it is written again. A truncation that was not synced has
+ * happened or not; if not, the octets from the new end to the end of their block may read as zeros, or as what was
+ * appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change. A tail, or
+ * everything, is taken off by the one truncation and has no journal.
  *
- * Deliverers may cut off what they had appended themselves, and die half-way in appending. tests/model/update.pml has these steps under the same names.
+ * Deliverers may cut off what they had appended themselves, and die half-way in appending. tests/model/update.pml has
+ * these steps under the same names.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +63,7 @@
 #define TABLE_ROWS	1024
 #define MARK_EDGE	32
 #define MARK_SURE	16			/* so many octets are not met by chance */
-#define FRONT		BLOCK			/* so much of the mailbox's start, and of what stands before `first`, is known */
+#define FRONT		BLOCK			/* of the mailbox's start, and before `first`, so much is known */
 
 enum layout { AT_HEADER = 0, AT_SLOT = BLOCK, AT_TABLE = 3 * BLOCK };	/* two slots, in turn */
 
@@ -87,7 +94,7 @@ struct header {
 struct slot {
 	uint64_t turn;
 	uint64_t phase;
-	uint64_t extra;					/* octets that were appended after the crash, saved behind `end` */
+	uint64_t extra;					/* octets appended after the crash, saved behind `end` */
 	uint8_t key[crypto_onetimeauth_KEYBYTES];
 	uint8_t sum[crypto_onetimeauth_BYTES];		/* of these */
 	uint8_t digest[32];				/* of the header's digest and all above */
@@ -235,7 +242,7 @@ source_start(struct source *s, int fd)
 	s->have = 0;
 }
 
-/* The octets at `at`: *length is how many are wanted, and becomes how many are there (at least one). NULL with errno. */
+/* The octets at `at`: *length is how many are wanted, becomes how many are there (at least one). NULL with errno. */
 static const uint8_t *
 source_at(struct source *s, off_t at, size_t *length)
 {
@@ -685,7 +692,8 @@ ranges_leave(const struct range *gone, size_t count, off_t size)
 	size_t i;
 
 	for (i = 0; i < count; i++) {
-		if (gone[i].start < at || gone[i].length <= 0 || gone[i].start >= size || gone[i].length > size - gone[i].start) {
+		if (gone[i].start < at || gone[i].length <= 0 || gone[i].start >= size ||
+		    gone[i].length > size - gone[i].start) {
 			errno = EINVAL;
 			return -1;
 		}
@@ -722,7 +730,7 @@ apply_moving(struct update *u, const struct range *gone, size_t count, ino_t ino
 	if (describe(u, inode, count) == -1 || save(u, gone) == -1) {
 		int saved = errno;
 
-		(void)truncate_file(u->journal, 0);	/* gives the room back; without a header it says nothing anyway */
+		(void)truncate_file(u->journal, 0);	/* gives the room back; there is no header */
 		errno = saved;
 		return JOURNAL_UNCHANGED;
 	}
@@ -737,7 +745,7 @@ apply_moving(struct update *u, const struct range *gone, size_t count, ino_t ino
 	return sync_file(u->mbox) == -1 ? JOURNAL_PENDING : JOURNAL_APPLIED;
 }
 
-/* model: CUT. A tail, or all of it. */
+/* A tail, or all of it. */
 static enum journal_outcome
 apply_cut(int mbox, off_t left)
 {
@@ -890,7 +898,7 @@ load(struct update *u, const struct stat *mbox, const char **why)
 	struct stat st;
 	int r;
 
-	/* What is in memory alone must not be acted on: the mailbox could get ahead of its journal, or the journal of new mail. */
+	/* What is in memory alone is not acted on: the mailbox could get ahead of its journal, or that of new mail. */
 	if (sync_file(u->journal) == -1 || sync_file(u->mbox) == -1 || fstat(u->journal, &st) == -1) {
 		*why = "the journal or the mailbox cannot be synced";
 		return JOURNAL_FAILED;
@@ -1050,8 +1058,8 @@ mark_at(struct update *u, off_t at, const uint8_t *octets, size_t length)
 }
 
 /*
- * A truncation that a power cut undid may have left zeros from `left` to the end of the block: does the doomed end begin with zeros, and
- * is the mark, or nothing, all that is behind them? New mail does not begin with zeros.
+ * A truncation that a power cut undid may have left zeros from `left` to the end of the block: does the doomed end
+ * begin with zeros, and is the mark, or nothing, all that is behind them? New mail does not begin with zeros.
  */
 static int
 zeros_then_mark(struct update *u, const struct edges *e)
@@ -1128,8 +1136,9 @@ extend(struct update *u, off_t size)
 }
 
 /*
- * What was written when the disk had errors may be in memory alone, though a later fsync finds nothing to do: so what is going to be relied on
- * is written once more. The first turn is only taken when all that was saved is known to be on disk.
+ * What was written when the disk had errors may be in memory alone, though a later fsync finds nothing to do: so what
+ * is going to be relied on is written once more. The first turn is only taken when all that was saved is known to be
+ * on disk.
  */
 static int
 say_again(struct update *u)

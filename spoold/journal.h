@@ -1,11 +1,13 @@
 /*
- * The journal of an mbox UPDATE: takes ranges out of a mailbox in place, so that after a crash, a kill or a power cut at any moment the mailbox is
- * as it was or as it was meant to be, with whatever mail was delivered meanwhile. journal.c says how, and what it assumes of the file system.
+ * The journal of an mbox UPDATE: takes ranges out of a mailbox in place, so that after a crash, a kill or a power cut
+ * at any moment the mailbox is as it was or as it was meant to be, with whatever mail was delivered meanwhile.
+ * journal.c says how, and what it assumes of the file system.
  *
- * Both functions are called with the mailbox locked against delivery agents and against other sessions. `mbox` is open O_RDWR, without O_APPEND. `journal`
- * is open O_RDWR; its name is durable (whoever made it has synced its directory) and goes with the mailbox's path, not with its device
- * number, which may be another after a boot. The caller ignores SIGXFSZ. No descriptor is closed, no file position is moved. Memory: 2 MiB, given back.
- * errno says why wherever something failed.
+ * Both functions are called with the mailbox locked against delivery agents and against other sessions. `mbox` is
+ * open O_RDWR, without O_APPEND. `journal` is open O_RDWR; its name is durable (whoever made it has synced its
+ * directory) and goes with the mailbox's path, not with its device number, which may be another after a boot. The
+ * caller ignores SIGXFSZ. No descriptor is closed, no file position is moved. Memory: 2 MiB, given back. errno says
+ * why wherever something failed.
  */
 #ifndef POSTERN_SPOOLD_JOURNAL_H
 #define POSTERN_SPOOLD_JOURNAL_H
@@ -21,15 +23,18 @@ struct range {
 };
 
 enum journal_outcome {
-	JOURNAL_APPLIED,	/* exactly these ranges are gone, and that is on disk: drop the journal (if it was given) */
-	JOURNAL_UNCHANGED,	/* errno; the mailbox is octet for octet as it was, and the journal is empty: drop it (not after EEXIST) */
-	JOURNAL_PENDING		/* errno; not surely finished, nor undone: KEEP the journal for journal_recover. Answer as for a failure */
+	JOURNAL_APPLIED,	/* exactly these ranges are gone, and that is on disk: drop the journal */
+	/* errno; the mailbox is octet for octet as it was, and the journal is empty: drop it (not after EEXIST) */
+	JOURNAL_UNCHANGED,
+	/* errno; not surely finished, nor undone: KEEP the journal for journal_recover. Answer as for a failure */
+	JOURNAL_PENDING
 };
 
 /*
- * Takes `gone` (sorted, apart or touching, none empty, all inside) out of a mailbox of exactly `size` octets (else ESTALE: look again). `journal` is empty
- * (else EEXIST: recover first), or -1 if none can be had: then only what moves nothing is done (a tail, or all of it), and the rest is ENOENT.
- * A journal is not touched where none is needed. JOURNAL_PENDING without a journal: truncated, but not known to be on disk.
+ * Takes `gone` (sorted, apart or touching, none empty, all inside) out of a mailbox of exactly `size` octets (else
+ * ESTALE: look again). `journal` is empty (else EEXIST: recover first), or -1 if none can be had: then only what
+ * moves nothing is done (a tail, or all of it), and the rest is ENOENT. A journal is not touched where none is
+ * needed. JOURNAL_PENDING without a journal: truncated, but not known to be on disk.
  */
 enum journal_outcome journal_apply(int mbox, int journal, const struct range *gone, size_t count, off_t size);
 
@@ -40,13 +45,14 @@ enum journal_state {
 	JOURNAL_NOTHING,	/* empty, or never committed: the mailbox was not touched; drop it */
 	JOURNAL_DONE,		/* the UPDATE that it holds is finished and on disk: drop it */
 	JOURNAL_TORN,		/* not whole: not acted on, the mailbox is served as it is; set it aside and say so */
-	JOURNAL_FOREIGN,	/* of another inode, version or content than this mailbox has: not acted on; set it aside and say so */
-	JOURNAL_FAILED		/* errno; an error while finishing: keep it, do not serve the mailbox, try again later */
+	/* of another inode, version or content than this mailbox has: not acted on; set it aside and say so */
+	JOURNAL_FOREIGN,
+	JOURNAL_FAILED		/* errno; an error while finishing: keep it, do not serve the mailbox, try again */
 };
 
 /*
- * Finishes what an earlier journal_apply left, if anything. What was appended to the mailbox after the crash is kept. May itself be killed at any moment, and
- * called again. *why (may be NULL) becomes a fixed text for the log.
+ * Finishes what an earlier journal_apply left, if anything. What was appended to the mailbox after the crash is kept.
+ * May itself be killed at any moment, and called again. *why (may be NULL) becomes a fixed text for the log.
  */
 enum journal_state journal_recover(int mbox, int journal, const char **why);
 

@@ -162,7 +162,7 @@ def test_worker_killed(tools, postern, store, deletion, parent_too):
     drop = Drop(postern, store)
     postern.start()
     for delivers in (False, True):
-        for stop in itertools.count(1, 1 if ALL else 23 if parent_too else 5):
+        for stop in itertools.count(1, (5 if parent_too else 1) if ALL else 23 if parent_too else 5):
             if one_kill(postern, tools, drop, DELETIONS[deletion], stop + (0 if ALL else delivers * 2), delivers, parent_too) is not None:
                 break
         assert stop > 20

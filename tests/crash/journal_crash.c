@@ -1,7 +1,7 @@
 /*
- * Kills an UPDATE of an mbox before and after every one of its system calls, on real files, delivers mail (or not), recovers, and sees
- * that the mailbox is as it was or as it was to be, plus that mail. With -a, large mailboxes too, and recovery is killed before and after every one of its calls, more mail comes,
- * and it is recovered again.
+ * Kills an UPDATE of an mbox before and after every one of its system calls, on real files, delivers mail (or not),
+ * recovers, and sees that the mailbox is as it was or as it was to be, plus that mail. With -a, large mailboxes too,
+ * and recovery is killed before and after every one of its calls, more mail comes, and it is recovered again.
  *
  * usage: journal_crash [-a] DIRECTORY
  */

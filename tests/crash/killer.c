@@ -1,10 +1,10 @@
 /*
  * Kills a running process at one of its system calls.
  *
- * usage: killer STOP PID [PID...]
- * Attaches to the first PID, says "ready", and counts its entries to and returns from system calls (so each call counts twice, and the one it sleeps in
- * when it is attached to once or twice). At number STOP it kills, before anything more of it happens, every PID named, with SIGKILL, and says "killed COUNT entry CALL"
- * or "killed COUNT exit". If the process ends before, it says "ended COUNT".
+ * usage: killer STOP PID [PID...] Attaches to the first PID, says "ready", and counts its entries to and returns from
+ * system calls (so each call counts twice, and the one it sleeps in when it is attached to once or twice). At number
+ * STOP it kills, before anything more of it happens, every PID named, with SIGKILL, and says "killed COUNT entry
+ * CALL" or "killed COUNT exit". If the process ends before, it says "ended COUNT".
  */
 #include <errno.h>
 #include <signal.h>

@@ -1,10 +1,11 @@
 /*
  * The journal of an mbox UPDATE: plain use, journals that must not be acted on, faults by count, and power cuts.
  *
- * The real file is compiled in, with small buffers, so that a small mailbox takes many writes. Its system calls go through the wraps below, which
- * count them, let the Nth fail, and write down what was written, truncated and synced; from that list every state is made that a disk may hold
- * after a power cut (see "power" below), recovered, and compared. JOURNAL_LONG=1 in the environment tries more of them.
- * libs: -Wl,--wrap=pwrite,--wrap=pread,--wrap=fsync,--wrap=ftruncate,--wrap=ioctl,--wrap=sync_file_range,--wrap=malloc,--wrap=calloc
+ * The real file is compiled in, with small buffers, so that a small mailbox takes many writes. Its system calls go
+ * through the wraps below, which count them, let the Nth fail, and write down what was written, truncated and synced;
+ * from that list every state is made that a disk may hold after a power cut (see "power" below), recovered, and
+ * compared. JOURNAL_LONG=1 in the environment tries more of them. libs: -Wl,--wrap=pwrite,--wrap=pread,--wrap=fsync,
+ * --wrap=ftruncate,--wrap=ioctl,--wrap=sync_file_range,--wrap=malloc,--wrap=calloc
  */
 #undef _FORTIFY_SOURCE		/* it would call pread under another name */
 #define JOURNAL_BUFFER 4096
@@ -698,8 +699,9 @@ test_faults(void **state)
 /* ---- power cuts */
 
 /*
- * What a disk may hold: of what was not yet synced to its file, each operation may be there, or not, or (a write) only up to or only from
- * some 512 boundary, or (a truncation) not, but with zeros from the new end to the end of the block.
+ * What a disk may hold: of what was not yet synced to its file, each operation may be there, or not, or (a write)
+ * only up to or only from some 512 boundary, or (a truncation) not, but with zeros from the new end to the end of the
+ * block.
  */
 enum fate { THERE, MISSING, HEAD, TAIL, ZEROED };
 struct decision {

@@ -1,0 +1,421 @@
+/*
+ * UPDATE of an mbox, delivery, crash and recovery: no unmarked message is ever lost or doubled, whatever dies when.
+ *
+ * The steps have the names that spoold/journal.c has them under ("model: MOVE"). A cell stands for the octets of a
+ * message, or of a part of one. The mailbox is 1 2 3 4, of which 1 and 3 are marked: it is to become 2 4. So `first`
+ * is 0, `left` 2, and the doomed end the cells 2 and 3. What is delivered are twins of the doomed end first (3, then
+ * 4), so that neither size nor content could tell a mailbox that was truncated, and had mail, from one that was not.
+ *
+ * What memory has and what the disk has are two things. A write goes to memory, and to the disk or not: decided at
+ * once, which gives every subset of what was not synced. A truncation that did not reach the disk may have zeroed the
+ * rest of the block it cut (`block`: one cell or both of the doomed end), and what is appended then reaches the disk
+ * only in that block. A kill (of Postern, between any two steps) leaves memory; a power cut (at any step of anybody)
+ * takes it. In apply a call may fail, too, and what was done is undone. Deliverers take the lock, append, sync, and
+ * only then say that they have the mail; or they cut off again what they had appended; or the power goes.
+ */
+#ifndef CRASHES
+#define CRASHES 3
+#endif
+#ifndef MAILS
+#define MAILS 3
+#endif
+#define ROOM 12
+#define MARKED 9			/* a cell that the mark is on */
+#define COMMITTED 1
+#define SEALED 2
+
+byte mem[ROOM], mem_size;		/* the mailbox */
+byte disk[ROOM], disk_size;
+bool undone;				/* truncated in memory; the disk does not know */
+bool block;				/* both cells of the doomed end are in the block that the truncation cuts */
+
+bool payload, payload_disk, header, header_disk;	/* the journal: what is saved, and the header */
+byte extra_mem[4], extra_disk[4];	/* what was appended, saved */
+byte turn_mem[2], turn_disk[2], phase_mem[2], phase_disk[2], count_mem[2], count_disk[2];	/* the slots */
+
+byte expected[8], expected_size;	/* what deliverers have said they have, and what a power cut left of what they had not */
+bool told;				/* the client was told +OK */
+bool durable;				/* the journal was committed: it must come to pass */
+byte crashes = CRASHES;
+bool locked;
+bool all_delivered;
+
+inline write(at, what)
+{
+	mem[at] = what;
+	if
+	:: at >= mem_size -> mem_size = at + 1
+	:: else
+	fi;
+	if
+	:: true						/* not yet on disk */
+	:: !undone && at < disk_size -> disk[at] = what
+	:: !undone && at >= disk_size -> disk[at] = what; disk_size = at + 1
+	:: !undone && at >= disk_size -> disk[at] = 0; disk_size = at + 1	/* its size, without its octets */
+	:: undone && at < disk_size && at <= edge + block -> disk[at] = what
+	fi
+}
+
+byte edge;				/* where the truncation that is undone was to */
+
+inline truncate(size)
+{
+	mem_size = size;
+	if
+	:: disk_size > size ->
+		if
+		:: disk_size = size
+		:: undone = true; edge = size
+		:: undone = true; edge = size; disk[size] = 0;
+			if
+			:: block -> disk[size + 1] = 0
+			:: else
+			fi
+		fi
+	:: else
+	fi
+}
+
+inline sync_mbox()
+{
+	i = 0;
+	do
+	:: i < ROOM -> disk[i] = (i < mem_size -> mem[i] : 0); i++
+	:: else -> break
+	od;
+	disk_size = mem_size;
+	undone = false;
+	i = 0
+}
+
+inline sync_journal()
+{
+	payload_disk = payload;
+	header_disk = header;
+	turn_disk[0] = turn_mem[0]; phase_disk[0] = phase_mem[0]; count_disk[0] = count_mem[0];
+	turn_disk[1] = turn_mem[1]; phase_disk[1] = phase_mem[1]; count_disk[1] = count_mem[1];
+	extra_disk[0] = extra_mem[0]; extra_disk[1] = extra_mem[1]; extra_disk[2] = extra_mem[2]; extra_disk[3] = extra_mem[3]
+}
+
+/* Memory is what the disk has. */
+inline power_cut()
+{
+	i = 0;
+	do
+	:: i < ROOM -> mem[i] = (i < disk_size -> disk[i] : 0); disk[i] = mem[i]; i++
+	:: else -> break
+	od;
+	i = 0;
+	mem_size = disk_size;
+	undone = false;
+	payload = payload_disk;
+	header = header_disk;
+	turn_mem[0] = turn_disk[0]; phase_mem[0] = phase_disk[0]; count_mem[0] = count_disk[0];
+	turn_mem[1] = turn_disk[1]; phase_mem[1] = phase_disk[1]; count_mem[1] = count_disk[1];
+	extra_mem[0] = extra_disk[0]; extra_mem[1] = extra_disk[1]; extra_mem[2] = extra_disk[2]; extra_mem[3] = extra_disk[3]
+}
+
+inline expect(what)
+{
+	expected[expected_size] = what;
+	expected_size++
+}
+
+/* A slot of the journal; a torn one has the turn 0. */
+inline take_turn(p)
+{
+	turn++;
+	phase = p;
+	turn_mem[turn % 2] = turn; phase_mem[turn % 2] = p; count_mem[turn % 2] = extra;
+	if
+	:: true
+	:: turn_disk[turn % 2] = turn; phase_disk[turn % 2] = p; count_disk[turn % 2] = extra
+	:: turn_disk[turn % 2] = 0
+	fi
+}
+
+/* Postern may be killed here, or the power may go. */
+#define MAY_DIE \
+	if \
+	:: true \
+	:: crashes > 0 -> crashes--; goto crashed \
+	fi
+
+/* A call of apply fails here (a full disk, an error), once; recovery that fails is tried again, which is as if it had been killed. */
+#define MAY_FAIL \
+	if \
+	:: true \
+	:: applying -> goto undo \
+	fi
+
+/* The new content of cell n of [0, left + extra). */
+#define NEW(n)	((n) == 0 -> 2 : ((n) == 1 -> 4 : extra_mem[(n) - 2]))
+#define LEFT	(2 + extra)
+#define SIZE	(4 + extra)
+#define THERE	(mem_size >= SIZE && (mem[LEFT] == MARKED || mem[LEFT + 1] == MARKED || (mem[LEFT] == 0 && mem[LEFT + 1] == 0)))
+
+/*
+ * The mailbox is as before or as after, and then what was delivered. Zeros (the size of a mail that was cut off by a
+ * power cut, without its octets) are no mail, and may be there or not.
+ */
+inline check()
+{
+	before = mem[0] == 1;
+	after = !before;
+	n = 0;
+	i = 0;
+	do
+	:: i < mem_size && mem[i] == 0 -> i++
+	:: i < mem_size && mem[i] != 0 ->
+		if
+		:: before && n < 4 -> assert(mem[i] == n + 1)
+		:: after && n < 2 -> assert(mem[i] == 2 * n + 2)
+		:: else ->
+			assert(n - (before -> 4 : 2) < expected_size);
+			assert(mem[i] == expected[n - (before -> 4 : 2)])
+		fi;
+		n++;
+		i++
+	:: else -> break
+	od;
+	assert(n == (before -> 4 : 2) + expected_size);
+	assert(after || !(told || durable));
+	i = 0;
+	n = 0;
+	after = false;
+	before = false
+}
+
+proctype postern()
+{
+	byte i, n, extra, turn, phase, opens = 1;
+	bool after, before, done, last, applying = true;
+
+	/* apply: it has the lock, and has looked at what is there */
+	/* SAVE */
+	atomic { payload = true; if :: true :: payload_disk = true fi };
+	MAY_DIE;
+	/* COMMIT */
+	atomic { header = true; if :: true :: header_disk = true fi };
+	MAY_DIE;
+	atomic { sync_journal(); durable = true };
+	MAY_DIE;
+	goto move;
+
+undo:	/* UNDO: as it was, and only then is the journal no longer one */
+	applying = false;
+	if
+	:: phase == SEALED ->
+		atomic { take_turn(COMMITTED) };
+		MAY_DIE;
+		atomic { sync_journal() };
+		MAY_DIE
+	:: else
+	fi;
+	n = 0;
+	do
+	:: n < 4 ->
+		atomic { write(n, n + 1); n++ };
+		MAY_DIE
+	:: else -> break
+	od;
+	atomic { n = 0; sync_mbox() };
+	MAY_DIE;
+	/* ERASE */
+	atomic {
+		header = false; payload = false;
+		if
+		:: true
+		:: header_disk = false; payload_disk = false
+		fi;
+		durable = false
+	};
+	MAY_DIE;
+	atomic { sync_journal(); check(); assert(mem[0] == 1); locked = false };
+	goto open;
+
+crashed:
+	atomic {
+		locked = false;
+		applying = false;
+		if
+		:: true			/* killed */
+		:: power_cut()
+		fi
+	};
+
+open:	/* recover */
+	atomic { !locked -> locked = true; i = 0; n = 0; extra = 0; turn = 0; phase = 0; done = false };
+	atomic { sync_journal(); sync_mbox() };
+	MAY_DIE;
+	atomic {
+		if
+		:: !header ->
+			goto dropping				/* NOTHING */
+		:: header && !payload ->
+			assert(!durable);
+			goto dropping				/* TORN */
+		:: else
+		fi;
+		durable = true;
+		phase = COMMITTED;
+		if
+		:: turn_mem[0] > turn_mem[1] -> turn = turn_mem[0]; phase = phase_mem[0]; extra = count_mem[0]
+		:: turn_mem[1] > turn_mem[0] -> turn = turn_mem[1]; phase = phase_mem[1]; extra = count_mem[1]
+		:: else
+		fi;
+		if
+		:: phase == SEALED && !THERE ->
+			assert(mem_size >= LEFT);		/* else FOREIGN */
+			done = true;
+			goto dropping				/* DONE */
+		:: else
+		fi;
+		assert(mem_size >= SIZE);			/* else FOREIGN */
+		if
+		:: phase == COMMITTED && extra == 0 ->
+			assert((mem[0] == 1 || mem[0] == 2) && (mem[1] == 2 || mem[1] == 4))
+		:: else
+		fi
+	};
+	if
+	:: mem_size > SIZE ->
+		/* EXTEND */
+		atomic {
+			n = extra;
+			do
+			:: n < mem_size - 4 ->
+				extra_mem[n] = mem[4 + n];
+				if :: true :: extra_disk[n] = mem[4 + n] fi;
+				n++
+			:: else -> break
+			od;
+			n = 0
+		};
+		MAY_DIE;
+		atomic { sync_journal(); extra = mem_size - 4; take_turn(COMMITTED) };
+		MAY_DIE;
+		atomic { sync_journal() };
+		MAY_DIE
+	:: else
+	fi;
+	if
+	:: phase == SEALED -> goto truncating
+	:: else
+	fi;
+
+move:
+	phase = COMMITTED;
+	n = 0;
+	do
+	:: n < LEFT ->
+		/* MOVE */
+		atomic { write(n, NEW(n)); n++ };
+		MAY_FAIL;
+		MAY_DIE
+	:: else -> break
+	od;
+	n = 0;
+	/* MARK */
+	atomic { write(LEFT, MARKED) };
+	MAY_DIE;
+	atomic { write(LEFT + 1, MARKED) };
+	MAY_FAIL;
+	MAY_DIE;
+	atomic { sync_mbox() };
+	MAY_DIE;
+	/* SEAL */
+	atomic { take_turn(SEALED) };
+	MAY_FAIL;
+	MAY_DIE;
+	atomic { sync_journal() };
+	MAY_FAIL;
+	MAY_DIE;
+
+truncating:
+	/* TRUNCATE */
+	atomic { truncate(LEFT) };
+	MAY_DIE;
+	atomic { sync_mbox(); done = true };
+	applying = false;
+	MAY_DIE;
+
+dropping:
+	/* DROP: by the caller. On the disk it may come back; then it is found sealed, and the mark gone. */
+	atomic {
+		check();
+		told = told || done;
+		header = false; payload = false;
+		turn_mem[0] = 0; turn_mem[1] = 0;
+		if
+		:: true
+		:: header_disk = false; payload_disk = false; turn_disk[0] = 0; turn_disk[1] = 0
+		fi;
+		locked = false
+	};
+	/* Opened again, at some time and when all mail is there. */
+	if
+	:: opens > 0 -> opens--; goto open
+	:: all_delivered -> opens = 0;
+		if
+		:: !last -> last = true; goto open
+		:: else
+		fi
+	fi
+}
+
+/* The power goes while a mail is being appended, which nobody was told of: of what is left of it only say that it is there. */
+inline power_in_delivery(start)
+{
+	if
+	:: undone ->
+		/* The doomed end came back. If it is to be taken for mail (the block held all of it, and the mail is over it), then so be it. */
+		if
+		:: disk[edge] == MARKED || disk[edge + 1] == MARKED || (disk[edge] == 0 && disk[edge + 1] == 0)
+		:: else ->
+			assert(disk[edge] != 0);
+			expect(disk[edge]);
+			if
+			:: disk[edge + 1] != 0 -> expect(disk[edge + 1])
+			:: else
+			fi
+		fi
+	:: !undone && disk_size > start && disk[start] != 0 -> expect(disk[start])
+	:: else
+	fi;
+	power_cut()
+}
+
+proctype deliverer()
+{
+	byte i, mails, start, what;
+
+	do
+	:: mails == MAILS -> break
+	:: mails < MAILS ->
+		atomic { !locked -> locked = true; start = mem_size; what = 3 + mails };
+		atomic { write(start, what) };
+		if
+		:: atomic { sync_mbox(); expect(what); mails++ }
+		:: atomic { truncate(start); sync_mbox(); mails++ }		/* rolled back */
+		:: atomic { crashes > 0 -> crashes--; power_in_delivery(start); mails++ }
+		fi;
+		atomic { locked = false; start = 0; what = 0 }
+	od;
+	all_delivered = true
+}
+
+init
+{
+	atomic {
+		mem[0] = 1; mem[1] = 2; mem[2] = 3; mem[3] = 4; mem_size = 4;
+		disk[0] = 1; disk[1] = 2; disk[2] = 3; disk[3] = 4; disk_size = 4;
+		if
+		:: block = true
+		:: block = false
+		fi;
+		locked = true;
+		run postern();
+		run deliverer()
+	}
+}
