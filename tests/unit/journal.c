@@ -4,8 +4,9 @@
  * The real file is compiled in, with small buffers, so that a small mailbox takes many writes. Its system calls go
  * through the wraps below, which count them, let the Nth fail, and write down what was written, truncated and synced;
  * from that list every state is made that a disk may hold after a power cut (see "power" below), recovered, and
- * compared. JOURNAL_LONG=1 in the environment tries more of them. libs: -Wl,--wrap=pwrite,--wrap=pread,--wrap=fsync,
- * --wrap=ftruncate,--wrap=ioctl,--wrap=sync_file_range,--wrap=malloc,--wrap=calloc
+ * compared. JOURNAL_LONG=1 in the environment tries more of them.
+ *
+ * libs: -Wl,--wrap=pwrite,--wrap=pread,--wrap=fsync,--wrap=ftruncate,--wrap=ioctl,--wrap=sync_file_range,--wrap=malloc,--wrap=calloc
  */
 #undef _FORTIFY_SOURCE		/* it would call pread under another name */
 #define JOURNAL_BUFFER 4096
