@@ -258,6 +258,8 @@ enum privileged {
 	PRIVILEGED_CACHE_OPEN,		/* made if it was not there */
 	PRIVILEGED_LOCKFILE_OPEN,	/* the session lock's file beside the mbox, made if it was not there */
 	PRIVILEGED_LOCKFILE_REMOVE,
+	PRIVILEGED_FINISHING,		/* the UPDATE is durable and answered, and still being carried out: who comes now is to wait */
+	PRIVILEGED_RELEASED,		/* the session lock is given back; the worker only tidies up */
 	PRIVILEGED_COUNT
 };
 struct body_privileged {

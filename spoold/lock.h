@@ -21,7 +21,7 @@
 #include "conf.h"
 
 #define DELIVERY_WAIT_MS	20000	/* how long the delivery locks are waited for */
-#define TAKEOVER_WAIT_MS	5000	/* how long the session before this one has to end, once it was told */
+#define TAKEOVER_WAIT_MS	20000	/* how long the session before this one has to end, once it was told */
 #define GRACE_WAIT_MS		300	/* and if it was not: its client may just have hung up */
 #define DOTLOCK_STALE_S		600	/* unchanged for so long, and its holder not alive: left behind */
 

@@ -27,6 +27,7 @@
 
 #define NO_MESSAGE UINT32_MAX
 #define TMP_STALE_S (36 * 3600)
+#define DEFER_MS 1000		/* so long an UPDATE moves files before it answers */
 
 struct maildir {
 	int root;
@@ -36,6 +37,8 @@ struct maildir {
 	struct stamp listed[PART_COUNT];
 	bool changed;			/* the cache does not know it as it is */
 	struct intent hidden;		/* what an UPDATE has moved to tmp/, by the names it had */
+	struct intent deferred;		/* what it is still to move, all of it; the journal has it */
+	int journal;			/* of `deferred` */
 };
 
 /* Opens the Maildir and its parts. 0; 1: missing; -1. */
@@ -372,6 +375,7 @@ find_again(struct maildir *d, const char *tried)
 struct act {
 	int (*on)(struct maildir *d, const char *name);
 	bool dirty[PART_COUNT];		/* what it has changed */
+	int64_t deadline;		/* clock_ms(); ETIME after it; 0: none */
 };
 
 static int
@@ -396,8 +400,14 @@ act_on_all(struct maildir *d, struct act *a, const struct intent *list)
 	struct intent missing = { 0 }, next;
 	int result = 0;
 
-	for (const char *p = list->names; result == 0 && p < list->names + list->length; p += strlen(p) + 1)
+	uint32_t done = 0;
+	for (const char *p = list->names; result == 0 && p < list->names + list->length; p += strlen(p) + 1) {
 		result = act_once(d, a, p, &missing);
+		if (result == 0 && a->deadline != 0 && ++done % 64 == 0 && clock_ms() > a->deadline) {
+			errno = ETIME;
+			result = -1;
+		}
+	}
 	for (int tries = 0; result == 0 && missing.count > 0; tries++) {
 		next = missing;
 		missing = (struct intent){ 0 };
@@ -464,18 +474,41 @@ rename_free(int root, const char *from, const char *to)
 	return renameat(root, from, root, to);
 }
 
-/* Carries out what an UPDATE that was cut off had begun. */
+/* Moves a message to tmp/. */
+static int
+act_hide(struct maildir *d, const char *name)
+{
+	char hidden[PART_PREFIX + NAME_MAX + 1];
+
+	hidden_name(hidden, name);
+	if (rename_free(d->root, name, hidden) == -1)
+		return errno == ENOENT ? 1 : -1;
+	if (intent_add(&d->hidden, name, strlen(name)) == 0)
+		return 0;
+	renameat(d->root, hidden, d->root, name);
+	errno = ENOMEM;
+	return -1;
+}
+
+/* How messages go: to tmp/, or, if there is none, at once. */
+static int
+(*way_out(const struct maildir *d))(struct maildir *, const char *)
+{
+	return faccessat(d->root, "tmp", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? act_hide : act_remove;
+}
+
+/* Carries out what an UPDATE that was cut off had begun. What it had moved to tmp/ already is swept with the rest. */
 static int
 intent_carry_out(struct maildir *d, const struct intent *i)
 {
-	struct act a = { .on = act_remove, .dirty = { true, true } };
-	char hidden[PART_PREFIX + NAME_MAX + 1];
+	struct act a = { .on = way_out(d), .dirty = { true, true } };
 
-	for (const char *p = i->names; p < i->names + i->length; p += strlen(p) + 1) {
-		hidden_name(hidden, p);
-		unlinkat(d->root, hidden, 0);
-	}
-	return act_on_all(d, &a, i) == -1 ? -1 : sync_parts(d, &a);
+	if (act_on_all(d, &a, i) == -1 || sync_parts(d, &a) == -1)
+		return -1;
+	for (const char *p = i->names; p < i->names + i->length; p += strlen(p) + 1)
+		if (intent_add(&d->hidden, p, strlen(p)) == -1)
+			return -1;
+	return 0;
 }
 
 static int
@@ -611,22 +644,6 @@ marked_names(struct maildrop *m, const uint8_t *marks, struct intent *list)
 	return 0;
 }
 
-/* Moves a message to tmp/. */
-static int
-act_hide(struct maildir *d, const char *name)
-{
-	char hidden[PART_PREFIX + NAME_MAX + 1];
-
-	hidden_name(hidden, name);
-	if (rename_free(d->root, name, hidden) == -1)
-		return errno == ENOENT ? 1 : -1;
-	if (intent_add(&d->hidden, name, strlen(name)) == 0)
-		return 0;
-	renameat(d->root, hidden, d->root, name);
-	errno = ENOMEM;
-	return -1;
-}
-
 /* Puts back what was moved. Returns how many could not be. */
 static uint32_t
 unhide(struct maildir *d)
@@ -647,14 +664,11 @@ unhide(struct maildir *d)
 static int
 hide_all(struct maildir *d, struct act *a, const struct intent *list, uint32_t *lost)
 {
-	int result = faccessat(d->root, "tmp", F_OK, AT_SYMLINK_NOFOLLOW);
-
-	/* without tmp/ they are removed at once */
-	a->on = result == 0 ? act_hide : act_remove;
-	result = act_on_all(d, a, list);
+	a->on = way_out(d);
+	int result = act_on_all(d, a, list);
 	if (result == 0)
 		result = sync_parts(d, a);
-	if (result == -1) {
+	if (result == -1 && errno != ETIME) {
 		int saved = errno;
 		*lost = unhide(d);
 		errno = saved;
@@ -672,11 +686,20 @@ remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, stru
 
 	if (result == 0 && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
 		result = -1;
-	/* MODEL: an UPDATE of several is decided here */
+	/* here it is decided */
 	if (result == 0)
 		result = intent_write(&list, journal, d->root);
-	if (result == 0)
-		result = hide_all(d, a, &list, &lost);
+	a->deadline = clock_ms() + DEFER_MS;
+	if (result == 0 && (result = hide_all(d, a, &list, &lost)) == -1 && errno == ETIME) {
+		/* It is durable already, and the client has waited long enough. */
+		d->deferred = list;
+		d->journal = journal;
+		a->dirty[PART_NEW] = a->dirty[PART_CUR] = true;
+		t->deferred = true;
+		t->deleted = t->left;
+		t->left = 0;
+		return 0;
+	}
 	int saved = errno;
 	intent_free(&list);
 	if (journal != -1) {
@@ -687,6 +710,27 @@ remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, stru
 	t->left -= t->deleted;
 	errno = saved;
 	return result;
+}
+
+/* The rest of that. If it cannot be done now, the journal stays and the next opening does it. */
+static void
+maildir_complete(struct maildrop *m)
+{
+	struct maildir *d = m->of_store;
+	struct act a = { .on = way_out(d) };
+	int result;
+
+	/* those that were moved before the time was over are not where they were, and so count as gone */
+	result = act_on_all(d, &a, &d->deferred);
+	a.dirty[PART_NEW] = a.dirty[PART_CUR] = true;
+	if (result == 0)
+		result = sync_parts(d, &a);
+	if (result == 0)
+		ask_privileged(PRIVILEGED_JOURNAL_DROP);
+	else
+		log_text(LOG_ERR, "the UPDATE is decided and not carried out yet: %s", strerror(errno));
+	close(d->journal);
+	intent_free(&d->deferred);
 }
 
 /* One message: it goes, or it does not. */
@@ -830,5 +874,5 @@ maildir_release(struct maildrop *m)
 const struct mailstore store_maildir = {
 	.kind = MAILDROP_MAILDIR, .name = "maildir",
 	.open = maildir_open, .scan = maildir_scan, .fetch = maildir_fetch, .update = maildir_update, .remember = maildir_remember,
-	.release = maildir_release, .sweep = maildir_sweep,
+	.release = maildir_release, .complete = maildir_complete, .sweep = maildir_sweep,
 };

@@ -33,6 +33,7 @@ struct tally {
 	uint32_t deleted;	/* marked, and gone */
 	uint32_t left;		/* marked, and still there */
 	uint32_t remain;	/* messages in the maildrop now, as far as this session knows */
+	bool deferred;		/* decided and durable, and not yet carried out: complete() does that after the answer */
 };
 
 struct maildrop;
@@ -48,6 +49,8 @@ struct mailstore {
 	int (*fetch)(struct maildrop *m, uint32_t index, struct place *p);
 	/* Removes what is marked, durably. */
 	int (*update)(struct maildrop *m, const uint8_t *marks, struct tally *t);
+	/* After t->deferred, under the session lock. What fails is left to recovery. NULL if this store never defers. */
+	void (*complete)(struct maildrop *m);
 	/* Remembers what was found, if something changed. Failing costs the next session a scan. */
 	void (*remember)(struct maildrop *m);
 	/* Gives the session lock back. */

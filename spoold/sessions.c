@@ -46,6 +46,7 @@ struct session {
 	char client[ADDRESS_SIZE];
 	int64_t since;
 	bool claimed;
+	bool finishing;			/* its UPDATE is answered and being carried out */
 	uint64_t device, inode;
 	struct holding holding;
 	struct peer *worker;		/* NULL once it has closed */
@@ -348,8 +349,8 @@ claim_held(const struct session *me, const struct body_claim *claim, struct body
 		if (s == me || !s->claimed || s->device != claim->device || s->inode != claim->inode)
 			continue;
 		answer->since = s->since;
-		answer->ended = s->job.kind == JOB_RECOVER;	/* that ends soon by itself */
-		if (s->job.kind == JOB_RECOVER || conf->takeover == 0 || me->job.kind != JOB_SESSION)
+		answer->ended = s->job.kind == JOB_RECOVER || s->finishing;	/* that ends soon by itself */
+		if (answer->ended == 1 || conf->takeover == 0 || me->job.kind != JOB_SESSION)
 			return;
 		answer->ended = kill(s->pid, SIGUSR1) == 0;
 		log_session(s->job.id);
@@ -389,7 +390,13 @@ on_privileged(struct peer *p, struct message *in)
 	int fd, error;
 
 	log_session(s->job.id);
-	error = asroot_privileged(&s->holding, what, s->pid, &fd);
+	error = 0;
+	fd = -1;
+	if (what == PRIVILEGED_FINISHING || what == PRIVILEGED_RELEASED) {
+		s->finishing = true;
+		s->claimed = s->claimed && what == PRIVILEGED_FINISHING;
+	} else
+		error = asroot_privileged(&s->holding, what, s->pid, &fd);
 	log_session(NULL);
 	message_start(&m, fd != -1 ? MESSAGE_HANDED : MESSAGE_DONE);
 	if (fd != -1) {
@@ -413,7 +420,7 @@ list_sessions(int fd)
 
 	fcntl(fd, F_SETFL, 0);
 	for (const struct session *s = sessions; s != NULL; s = s->next) {
-		if (s->job.kind == JOB_RECOVER)
+		if (s->job.kind == JOB_RECOVER || s->finishing)
 			continue;
 		message_start(&m, MESSAGE_SPOOL_SESSION);
 		struct body_spool_session *row = &m.body.spool_session;

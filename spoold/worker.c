@@ -193,18 +193,40 @@ on_fetch(struct message *in)
 	close(p.fd);
 }
 
-/* Remembers, gives the lock back, and only then answers: a client that is told +OK can log in again at once. */
-static _Noreturn void
-finish(const struct message *answer, int status)
+/* Nobody waits for this. */
+static void
+sweep(void)
 {
-	if (!maildrop.missing) {
-		maildrop.store->remember(&maildrop);
-		maildrop.store->release(&maildrop);
+	if (maildrop.missing || maildrop.store->sweep == NULL)
+		return;
+	ask_privileged(PRIVILEGED_RELEASED);
+	maildrop.store->sweep(&maildrop);
+}
+
+/*
+ * Remembers, gives the lock back, and only then answers: a client that is told +OK can log in again at once. What is durable but takes long to
+ * carry out is carried out after the answer, under the lock; the parent lets who comes meanwhile wait.
+ */
+static _Noreturn void
+finish(const struct message *answer, bool deferred, int status)
+{
+	const struct mailstore *store = maildrop.store;
+
+	if (deferred) {
+		ask_privileged(PRIVILEGED_FINISHING);
+		tell(answer);
+		store->complete(&maildrop);
 	}
-	tell(answer);
+	if (!maildrop.missing) {
+		store->remember(&maildrop);
+		cache_close(maildrop.cache);
+		close(maildrop.cache_fd);
+		store->release(&maildrop);
+	}
+	if (!deferred)
+		tell(answer);
 	close(job->session);
-	if (!maildrop.missing && maildrop.store->sweep != NULL)
-		maildrop.store->sweep(&maildrop);
+	sweep();
 	exit(status);
 }
 
@@ -233,7 +255,7 @@ on_update(struct message *in)
 		m.body.update_failed.failure = maildrop.failure;
 		m.body.update_failed.left = t.left;
 	}
-	finish(&m, result == 0 ? 0 : 1);
+	finish(&m, result == 0 && t.deferred, result == 0 ? 0 : 1);
 }
 
 static void
@@ -244,7 +266,7 @@ on_release(struct message *in)
 	(void)in;
 	message_start(&m, MESSAGE_UPDATED);
 	m.body.updated.left = maildrop_count(&maildrop);
-	finish(&m, 0);
+	finish(&m, false, 0);
 }
 
 /* What POP3D may say. */
@@ -303,8 +325,12 @@ worker_run(const struct conf *c, const struct job *j)
 	/* POP3D has its answer: now there is time to remember */
 	if (!maildrop.missing)
 		maildrop.store->remember(&maildrop);
-	if (j->kind == JOB_RECOVER)
+	if (j->kind == JOB_RECOVER) {
+		if (!maildrop.missing)
+			maildrop.store->release(&maildrop);
+		sweep();
 		exit(0);
+	}
 	sigemptyset(&none);
 	for (;;) {
 		struct pollfd p[2] = { { .fd = j->session, .events = POLLIN }, { .fd = j->parent, .events = POLLIN } };
