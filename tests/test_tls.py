@@ -1102,6 +1102,42 @@ def test_no_key_in_the_memory_of_pop3d(make_postern, authority, pairs, kind):
     busy.quit()
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("stores", ["db", "db pam"])
+def test_as_root(stage, make_postern, authority, pairs, stores):
+    """As in production: the key is root's alone, the keeper is not root, and a reload finds a new key."""
+    p = make_postern({"authd": {"stores": stores}, "pop3d": {"user": "_postern"}}, stage=stage)
+    installed = install(p, "pair0", pairs["p256"])
+    installed[1].chmod(0o400)
+    configure(p, installed)
+    p.start("spoold", "authd")
+    start_pop3d(p)
+    path = p.mbox("carol", [MESSAGE], uid=stage.USERS["carol"])
+    p.add("carol", "mbox:%s" % path, uid=stage.USERS["carol"])
+    for kind in ("p256", "rsa"):
+        authd = next(pid for pid, name in find_processes("authd") if pid in p.daemon("authd").session())
+        (keeper,) = [pid for pid, name in harness.children(authd) if name.startswith("authd: keeper")]
+        uid = stage.USERS["_postern-auth"]
+        assert harness.identity(keeper) == ([uid] * 4, [uid] * 4, [uid])
+        assert harness.status_of(keeper)["CapEff"] == "0" * 16 and harness.status_of(keeper)["Seccomp"] == "2"
+        c = connect_tls(p, context(authority)).login("carol")
+        assert c.retr(1) == harness.wire(MESSAGE)
+        c.quit()
+        if kind == "p256":
+            mark, heard = p.daemon("authd").mark(), p.daemon("pop3d").mark()
+            install(p, "pair0", pairs["rsa"])[1].chmod(0o400)
+            os.kill(authd, signal.SIGHUP)
+            p.daemon("authd").wait_line("event=certificate ", "key=rsa-2048", start=mark)
+            p.daemon("pop3d").wait_line("event=certificates", start=heard)
+            assert harness.wait_pid(keeper)
+
+
+def find_processes(name):
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and harness.process_name(int(entry)) == name:
+            yield int(entry), name
+
+
 # Real clients and judges
 
 def test_openssl_s_client(shared, authority):
