@@ -250,7 +250,7 @@ asroot_drop(const struct grant *g)
 {
 	if (chdir("/") == -1)
 		return -1;
-	umask(077);
+	umask(022);	/* a dotlock is there to be read; nothing else of a worker's has a mode of its own choice */
 	if (!privilege_is_root())
 		return g->uid == geteuid() ? 0 : -1;
 	if (privilege_drop(g->uid, g->gid) == 0)

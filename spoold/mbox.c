@@ -566,7 +566,6 @@ mbox_fetch(struct maildrop *m, uint32_t index, struct place *p)
 struct cuts {
 	struct range *range;
 	size_t count;
-	uint32_t deleted;	/* messages in them */
 };
 
 /* Touching ranges become one. */
@@ -575,7 +574,6 @@ cut_add(struct cuts *c, struct range r)
 {
 	struct range *last = c->count > 0 ? &c->range[c->count - 1] : NULL;
 
-	c->deleted++;
 	if (last != NULL && last->start + last->length == r.start)
 		last->length += r.length;
 	else
@@ -638,16 +636,43 @@ twins_apart(struct maildrop *m, const uint8_t *marks)
 }
 
 /*
- * Where the marked messages are, if all of them are where they were. `trusted`: nobody has touched what was scanned. 1; 0: some are not; -1.
+ * Nobody has touched what was scanned: a run of marked messages goes from the From_ line of its first to the end of its last. 1; 0: it does not look
+ * like that; -1 with errno.
  */
 static int
-cuts_in_place(struct maildrop *m, const struct mbox *b, const uint8_t *marks, bool trusted, off_t size, struct cuts *c)
+cuts_trusted(struct maildrop *m, const struct mbox *b, const uint8_t *marks, off_t size, struct cuts *c)
+{
+	uint32_t count = inventory_count(m->inventory);
+	int good = 1;
+
+	for (uint32_t i = 0; i < count && good == 1; i++) {
+		struct range first, last;
+		if ((marks[i] & MARK_DELETED) == 0)
+			continue;
+		const struct catalogue_row *row = inventory_row(m->inventory, i);
+		good = row_frame(b->fd, (off_t)row->offset, row->length, size, &first);
+		uint32_t start = i;
+		while (i + 1 < count && (marks[i + 1] & MARK_DELETED) != 0)
+			i++;
+		row = inventory_row(m->inventory, i);
+		last = first;
+		if (good == 1 && i > start)
+			good = row_frame(b->fd, (off_t)row->offset, row->length, size, &last);
+		if (good == 1)
+			cut_add(c, (struct range){ first.start, last.start + last.length - first.start });
+	}
+	return good;
+}
+
+/* Somebody has touched it: where the marked messages are, if all of them are where they were, by their content. 1; 0: some are not; -1. */
+static int
+cuts_in_place(struct maildrop *m, const struct mbox *b, const uint8_t *marks, off_t size, struct cuts *c)
 {
 	struct content_hash *h = content_new();
 	uint32_t count = inventory_count(m->inventory);
 	int good = h == NULL ? -1 : 1;
 	/* where twins are marked apart, all of them must be where they were: so look at every message */
-	bool all = !trusted && twins_apart(m, marks);
+	bool all = twins_apart(m, marks);
 
 	for (uint32_t i = 0; i < count && good == 1; i++) {
 		struct inventory_message im;
@@ -657,7 +682,7 @@ cuts_in_place(struct maildrop *m, const struct mbox *b, const uint8_t *marks, bo
 			continue;
 		const struct catalogue_row *row = inventory_row(m->inventory, i);
 		good = row_frame(b->fd, (off_t)row->offset, row->length, size, &r);
-		if (good == 1 && !trusted)
+		if (good == 1)
 			good = inventory_get(m->inventory, i, &im) == -1 ? -1 : row_holds(b, &im, h, -1);
 		if (good == 1 && marked)
 			cut_add(c, r);
@@ -824,7 +849,10 @@ mbox_update_locked(struct maildrop *m, struct mbox *b, const uint8_t *marks, uin
 
 	if (c.range == NULL || stamp_take(&now, b->fd) == -1 || fstat(b->fd, &st) == -1)
 		goto out;
-	good = cuts_in_place(m, b, marks, !b->replaced && stamp_compare(&m->seen[0], &now) == STAMP_SAME, st.st_size, &c);
+	if (!b->replaced && stamp_compare(&m->seen[0], &now) == STAMP_SAME)
+		good = cuts_trusted(m, b, marks, st.st_size, &c);
+	else
+		good = cuts_in_place(m, b, marks, st.st_size, &c);
 	bool in_place = good == 1;
 	if (good == 0)
 		good = cuts_by_content(m, b, marks, st.st_size, &c, &left);
