@@ -70,7 +70,7 @@ class Drop:
         if self.store == "mbox":
             self.path.write_bytes(self.before)
             return
-        for sub in ("new", "cur"):
+        for sub in ("new", "cur", "tmp"):       # in tmp: what a killed worker had taken out and had not yet removed
             for f in (self.path / sub).iterdir():
                 f.unlink()
         for name, content in self.before.items():
