@@ -1138,6 +1138,20 @@ def find_processes(name):
             yield int(entry), name
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="NOT RUN: reading another process's memory needs root")
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_no_password_in_the_memory_of_pop3d_after_login(make_postern, authority, pairs, version):
+    password = "a-password-of-%d-that-is-only-here" % version
+    p = serve(make_postern, pairs["p256"])
+    path = p.mbox("ann", [MESSAGE])
+    p.add("ann", "mbox:%s" % path, password=password)
+    c = connect_tls(p, context(authority, version)).login("ann", password)
+    pids = p.daemon("pop3d").session()
+    for pid in pids:
+        assert not found_in(pid, {password.encode()}), harness.process_name(pid)
+    c.quit()
+
+
 # Real clients and judges
 
 def test_openssl_s_client(shared, authority):
