@@ -87,8 +87,8 @@ uninstall:
 	@echo "Left in place: $(SYSCONFDIR)/postern, $(SYSCONFDIR)/pam.d/postern and the state directory."
 
 # What each program may import is part of the design: pop3d can neither become somebody, nor run anything, nor read a store.
-FORBIDDEN_pop3d = execv|execl|posix_spawn|system|popen|setuid|setgid|setres|setgroups|db_create|pam_|crypt|ptrace|dlopen
-FORBIDDEN_spoold = execv|execl|posix_spawn|system|popen|crypto_pwhash|pam_|crypt|gnutls_|ptrace|dlopen
+FORBIDDEN_pop3d = execv|execl|posix_spawn|system|popen|setuid|setgid|setres|setgroups|db_create|pam_|crypt@|crypt_r|ptrace|dlopen
+FORBIDDEN_spoold = execv|execl|posix_spawn|system|popen|crypto_pwhash|pam_|crypt@|crypt_r|gnutls_|ptrace|dlopen
 imports: $(B)/pop3d $(B)/spoold
 	@for p in pop3d spoold; do \
 		case $$p in pop3d) bad='$(FORBIDDEN_pop3d)';; spoold) bad='$(FORBIDDEN_spoold)';; esac; \

@@ -72,7 +72,7 @@ static const struct rule {
 	{ "mlockall", A, ALWAYS }, { "mlock", A | V | H | K, ALWAYS }, { "munlock", A | V | H | K, ALWAYS },
 
 	/* accepting, and reaching the suite's own sockets */
-	{ "accept4", L | V | O | K, ALWAYS }, { "socket", L | V, UNIX_ONLY }, { "connect", L | V, ALWAYS },
+	{ "accept4", L | V | O | K, ALWAYS }, { "socket", L | A | V, UNIX_ONLY }, { "connect", L | V, ALWAYS },
 	{ "socketpair", L | A | O, ALWAYS }, { "inotify_init1", A | K, ALWAYS }, { "inotify_add_watch", A | K, ALWAYS },
 
 	/* making processes; entering a narrower cell */
@@ -102,7 +102,7 @@ static const struct rule {
 
 	/* root, before it is given up: spoold's children resolve a name (any NSS module) and become its owner */
 	{ "socket", O, ALWAYS }, { "connect", O, ALWAYS }, { "bind", A | O, ALWAYS }, { "listen", A | O, ALWAYS },
-	{ "socket", A, ALWAYS }, { "connect", A, ALWAYS }, { "sendmmsg", O, ALWAYS }, { "recvmmsg", O, ALWAYS }, { "uname", A | O, ALWAYS },
+	{ "connect", A, ALWAYS }, { "sendmmsg", O, ALWAYS }, { "recvmmsg", O, ALWAYS }, { "uname", A | O, ALWAYS },
 	{ "sysinfo", A | V | O | W, ALWAYS }, { "chmod", A | O, ALWAYS }, { "fchmod", A | O, ALWAYS }, { "fchmodat", A | O, ALWAYS },
 	{ "chown", A | O, ALWAYS }, { "fchown", A | O, ALWAYS }, { "fchownat", A | O, ALWAYS }, { "lchown", A | O, ALWAYS },
 	{ "setuid", A | O, ALWAYS }, { "setgid", A | O, ALWAYS }, { "setreuid", A | O, ALWAYS }, { "setregid", A | O, ALWAYS },
@@ -228,7 +228,10 @@ rule_add(scmp_filter_ctx ctx, int call, enum when when)
 	return -EINVAL;
 }
 
-#ifdef SANDBOX_TRAP
+#if defined(SANDBOX_PROBE)
+#include "../tests/sandbox/probe.h"
+#define ACT_DEFAULT (getenv("POSTERN_PROBE_TRAP") != NULL ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS)
+#elif defined(SANDBOX_TRAP)
 #define ACT_DEFAULT SCMP_ACT_TRAP
 static void
 on_trap(int signal, siginfo_t *info, void *context)
@@ -509,6 +512,9 @@ sandbox_empty_root(const struct conf *c)
 	char path[CONF_STRING + 16];
 	struct stat st;
 
+#ifdef SANDBOX_PROBE
+	probe_read(c, CELL_COUNT);
+#endif
 	if (c->sandbox == SANDBOX_OFF || geteuid() != 0)
 		return;
 	if (conf_run_path(c, "empty", path, sizeof path) == 0 && (mkdir(path, 0555) == 0 || errno == EEXIST) &&
@@ -536,10 +542,6 @@ filter_load(enum cell cell, const struct conf *c)
 	else
 		falls_short(c, names[cell], "its system call filter", &said_filter);
 }
-
-#ifdef SANDBOX_PROBE
-#include "../tests/sandbox/probe.h"
-#endif
 
 void
 sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_path *paths, size_t count)

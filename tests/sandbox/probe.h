@@ -1,30 +1,65 @@
 /*
  * Part of a test build of lib/sandbox.c (-DSANDBOX_PROBE): each process, once it is in its cell, does what the file CONFIGURATION.probe says:
- * lines of CELL ACTION ARGUMENT. What came of it is logged as event=probe; a process that is killed has logged event=probing before.
+ * lines of CELL ACTION ARGUMENT. What came of it is logged as event=probe; a process that is killed has logged event=probing before. With
+ * POSTERN_PROBE_TRAP in its environment a forbidden call is not made, result=SIGSYS is logged, and the process goes on to the next line.
  */
 #include <sched.h>
 #include <netinet/in.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/un.h>
+#include <ucontext.h>
 
 static struct {
 	char cell[16], action[32], argument[CONF_STRING];
-} probes_wanted[32];
+} probes_wanted[64];
 static size_t probes_count;
 
-/* Read before the cell is entered; a pop3d process reads once for its session, too. */
+static volatile sig_atomic_t probe_inside, probe_trapped;
+
+static void
+on_probe_trap(int signal_number, siginfo_t *info, void *context)
+{
+	char text[128];
+
+	(void)signal_number;
+	if (!probe_inside) {
+		char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, info->si_syscall);
+		int n = snprintf(text, sizeof text, "sandbox: %s (%d) is forbidden here\n", name != NULL ? name : "?", info->si_syscall);
+		_exit(write(2, text, (size_t)n) == n ? 99 : 98);
+	}
+	probe_trapped = 1;
+	/* what the call returns that was not made */
+#if defined(__x86_64__)
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = -ENOSYS;
+#elif defined(__aarch64__)
+	((ucontext_t *)context)->uc_mcontext.regs[0] = (unsigned long long)-ENOSYS;
+#else
+#error "how does a system call return here?"
+#endif
+}
+
+/*
+ * Read before the cell is entered; a pop3d process reads once for its session, too. CELL_COUNT: one that is about to change its root directory
+ * reads for good.
+ */
 static void
 probe_read(const struct conf *c, enum cell cell)
 {
+	static bool done;
 	char path[CONF_STRING + 16], line[2 * CONF_STRING];
 
-	if (cell == CELL_SESSION)
+	struct sigaction trap = { .sa_sigaction = on_probe_trap, .sa_flags = SA_SIGINFO };
+
+	if (done || cell == CELL_SESSION)
 		return;
+	done = cell == CELL_COUNT;
+	if (getenv("POSTERN_PROBE_TRAP") != NULL)
+		sigaction(SIGSYS, &trap, NULL);
 	probes_count = 0;
 	snprintf(path, sizeof path, "%s.probe", c->file);
 	FILE *f = fopen(path, "re");
-	while (f != NULL && probes_count < 32 && fgets(line, sizeof line, f) != NULL) {
+	while (f != NULL && probes_count < 64 && fgets(line, sizeof line, f) != NULL) {
 		probes_wanted[probes_count].argument[0] = '\0';
 		if (sscanf(line, "%15s %31s %511s", probes_wanted[probes_count].cell, probes_wanted[probes_count].action,
 		    probes_wanted[probes_count].argument) >= 2)
@@ -39,12 +74,16 @@ probe_connect(int family, int type, const char *path)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(9) };
-	int fd = socket(family, type, 0);
+	int fd = socket(family, type, 0), result;
 
 	strncpy(sa.sun_path, path, sizeof sa.sun_path - 1);
 	if (fd == -1)
 		return -1;
-	return family == AF_UNIX ? connect(fd, (struct sockaddr *)&sa, sizeof sa) : connect(fd, (struct sockaddr *)&in, sizeof in);
+	result = family == AF_UNIX ? connect(fd, (struct sockaddr *)&sa, sizeof sa) : connect(fd, (struct sockaddr *)&in, sizeof in);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return result;
 }
 
 static int
@@ -132,18 +171,23 @@ static void
 probe_run(enum cell cell)
 {
 	for (size_t i = 0; i < probes_count; i++) {
+		const char *result = "";
 		if (strcmp(probes_wanted[i].cell, names[cell]) != 0)
 			continue;
 		for (int done = 0; done < 2; done++) {
-			int error = 0;
-			if (done == 1 && probe_do(probes_wanted[i].action, probes_wanted[i].argument) == -1)
-				error = errno;
+			if (done == 1) {
+				probe_inside = 1;
+				probe_trapped = 0;
+				int n = probe_do(probes_wanted[i].action, probes_wanted[i].argument), error = errno;
+				probe_inside = 0;
+				result = probe_trapped ? "SIGSYS" : n == -1 ? strerrorname_np(error) : "done";
+			}
 			log_begin(LOG_NOTICE, done == 0 ? "probing" : "probe");
 			log_string("cell", names[cell]);
 			log_string("action", probes_wanted[i].action);
 			log_string("argument", probes_wanted[i].argument);
 			if (done == 1)
-				log_string("result", error == 0 ? "done" : strerrorname_np(error));
+				log_string("result", result);
 			log_end();
 		}
 	}
