@@ -307,10 +307,12 @@ filter_take(enum cell cell, int fd)
 	return 0;
 }
 
+static bool no_filters;		/* the kernel has none, and best-effort goes on without: sandbox_check */
+
 int
 sandbox_prepare(enum cell cell)
 {
-	if (ready[cell].code != NULL)
+	if (ready[cell].code != NULL || no_filters)
 		return 0;
 	scmp_filter_ctx ctx = seccomp_init(cell == CELL_PAM ? SCMP_ACT_ALLOW : ACT_DEFAULT);
 	int fd = memfd_create("filter", MFD_CLOEXEC), result = -1;
@@ -457,7 +459,7 @@ limits_set(enum cell cell, bool confined)
 }
 
 /* What this program could not have is said once, at its start, and not by each process. */
-static bool said_landlock, said_filter;
+static bool said_landlock;
 
 /* What could not be done: fatal, or said. */
 static void
@@ -529,8 +531,10 @@ sandbox_empty_root(const struct conf *c)
 static void
 filter_load(enum cell cell, const struct conf *c)
 {
+	if (no_filters)
+		return;
 	if (sandbox_prepare(cell) == -1) {
-		falls_short(c, names[cell], "its system call filter", &said_filter);
+		falls_short(c, names[cell], "its system call filter", NULL);
 		return;
 	}
 	struct sock_fprog program = { .len = ready[cell].count, .filter = ready[cell].code };
@@ -540,7 +544,7 @@ filter_load(enum cell cell, const struct conf *c)
 	if (cell == CELL_PAM && errno == EACCES)
 		log_text(LOG_INFO, "the PAM process has no system call filter: that takes CAP_SYS_ADMIN");
 	else
-		falls_short(c, names[cell], "its system call filter", &said_filter);
+		falls_short(c, names[cell], "its system call filter", NULL);
 }
 
 void
@@ -587,5 +591,5 @@ sandbox_check(const struct conf *c)
 	if (landlock_version() < 1)
 		falls_short(c, "whole program", "Landlock", &said_landlock);
 	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &(uint32_t){ SECCOMP_RET_KILL_PROCESS }) == -1)
-		falls_short(c, "whole program", "system call filters", &said_filter);
+		falls_short(c, "whole program", "system call filters", &no_filters);
 }
