@@ -83,7 +83,7 @@ static const struct key keys[] = {
 	SET("authd", "stores", stores, "db pam", store_words, 1, "db, pam"),
 	PATH("authd", "db", db, "/etc/postern/users.db", "an absolute path"),
 	STRING("authd", "pam-service", pam_service, "postern", "the name of a file in /etc/pam.d"),
-	SET("authd", "mechanisms", mechanisms, "PLAIN LOGIN USER", mechanism_words, 1,
+	SET("authd", "mechanisms", mechanisms, "SCRAM-SHA-256-PLUS SCRAM-SHA-256 EXTERNAL PLAIN LOGIN USER", mechanism_words, 1,
 	    "SCRAM-SHA-256-PLUS, SCRAM-SHA-256, EXTERNAL, CRAM-MD5, PLAIN, LOGIN, USER, APOP"),
 	NUMBER("authd", "cache-ttl", cache_ttl, "300", 0, 86400, "seconds, from 0 (nothing is remembered) to 86400"),
 	NUMBER("authd", "hashers", hashers, "0", 0, 64, "a number from 1 to 64, or 0 for the number of cores"),
@@ -448,7 +448,7 @@ conf_run_path(const struct conf *c, const char *name, char *path, size_t size)
 /* What needs the TLS connection under it, and what needs the user's own record. */
 #define NEEDS_TLS	((1u << MECHANISM_SCRAM_SHA_256_PLUS) | (1u << MECHANISM_EXTERNAL))
 #define NEEDS_DB	((1u << MECHANISM_SCRAM_SHA_256_PLUS) | (1u << MECHANISM_SCRAM_SHA_256) | (1u << MECHANISM_CRAM_MD5) | \
-	(1u << MECHANISM_APOP))
+	(1u << MECHANISM_EXTERNAL) | (1u << MECHANISM_APOP))
 
 uint32_t
 conf_mechanisms(const struct conf *c, bool tls, bool loopback)

@@ -76,7 +76,8 @@ body_sound(uint32_t type, const union message_body *b)
 	case MESSAGE_HELLO:
 		return ENDS(b->hello.session) && ENDS(b->hello.client) && ENDS(b->hello.local) &&
 		    ENDS(b->hello.tls_version) && ENDS(b->hello.binding_type) &&
-		    b->hello.binding_length <= sizeof b->hello.binding && b->hello.has_certificate <= 1;
+		    b->hello.binding_length <= sizeof b->hello.binding && b->hello.has_certificate <= 1 &&
+		    b->hello.end_point_length <= sizeof b->hello.end_point;
 	case MESSAGE_AUTH:
 		return b->auth.mechanism < MECHANISM_COUNT && b->auth.has_initial <= 1 && b->auth.length <= SASL_SIZE;
 	case MESSAGE_RESPOND:

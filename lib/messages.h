@@ -105,7 +105,7 @@ struct body_hello {
 	char client[ADDRESS_SIZE];	/* numeric; empty if the peer is not an Internet socket */
 	char local[ADDRESS_SIZE];
 	char tls_version[16];		/* "TLS1.3"; empty without TLS */
-	char binding_type[32];		/* channel binding, RFC 5929 and 9266; empty if none */
+	char binding_type[32];		/* channel binding: "tls-unique" (RFC 5929), "tls-exporter" (RFC 9266); empty if none */
 	char zero[3];
 	uint32_t client_port;
 	uint32_t local_port;
@@ -114,6 +114,8 @@ struct body_hello {
 	uint32_t has_certificate;	/* 0 or 1: the client has shown one that client-ca vouches for */
 	uint8_t certificate[32];	/* SHA-256 of it, and of its public key (which outlives a renewal) */
 	uint8_t certificate_key[32];
+	uint32_t end_point_length;	/* the binding tls-server-end-point, which there may be beside the other one */
+	uint8_t end_point[64];
 };
 
 /* POP3D asks to log a user in. May be asked again after DENIED, or after BUSY or FAILED from the worker. */

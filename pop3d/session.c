@@ -196,7 +196,7 @@ mechanisms_now(const struct session *s)
 {
 	uint32_t m = conf_mechanisms(s->conf, s->tls, s->loopback);
 
-	if (s->hello.binding_length == 0)
+	if (s->hello.binding_length == 0 && s->hello.end_point_length == 0)
 		m &= ~(1u << MECHANISM_SCRAM_SHA_256_PLUS);
 	if (!s->hello.has_certificate)
 		m &= ~(1u << MECHANISM_EXTERNAL);

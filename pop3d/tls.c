@@ -631,18 +631,35 @@ tls_write(struct tls *t, const void *data, size_t length, short *events)
 	return -1;
 }
 
+/* Copies one channel binding, if the connection has it; returns its length. */
+static uint32_t
+binding_take(struct tls *t, gnutls_channel_binding_t type, uint8_t *to, size_t size)
+{
+	gnutls_datum_t d = { NULL, 0 };
+	uint32_t length = 0;
+
+	if (gnutls_session_channel_binding(t->session, type, &d) == 0 && d.size <= size) {
+		memcpy(to, d.data, d.size);
+		length = d.size;
+	}
+	gnutls_free(d.data);
+	return length;
+}
+
+/*
+ * TLS 1.3 has tls-exporter. What tls-unique binds is this very connection only if the extended master secret was agreed upon (RFC 7627); clients
+ * that cannot have either bind the server's certificate.
+ */
 static void
 hello_binding(struct tls *t, bool tls13, struct body_hello *h)
 {
-	gnutls_datum_t d = { NULL, 0 };
+	gnutls_channel_binding_t type = tls13 ? GNUTLS_CB_TLS_EXPORTER : GNUTLS_CB_TLS_UNIQUE;
 
-	if (gnutls_session_channel_binding(t->session, tls13 ? GNUTLS_CB_TLS_EXPORTER : GNUTLS_CB_TLS_SERVER_END_POINT, &d) == 0 &&
-	    d.size <= sizeof h->binding) {
-		string_copy(h->binding_type, sizeof h->binding_type, tls13 ? "tls-exporter" : "tls-server-end-point");
-		memcpy(h->binding, d.data, d.size);
-		h->binding_length = d.size;
-	}
-	gnutls_free(d.data);
+	if (tls13 || gnutls_session_ext_master_secret_status(t->session))
+		h->binding_length = binding_take(t, type, h->binding, sizeof h->binding);
+	if (h->binding_length > 0)
+		string_copy(h->binding_type, sizeof h->binding_type, tls13 ? "tls-exporter" : "tls-unique");
+	h->end_point_length = binding_take(t, GNUTLS_CB_TLS_SERVER_END_POINT, h->end_point, sizeof h->end_point);
 }
 
 /* SHA-256 of the certificate, and of its public key. */

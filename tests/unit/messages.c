@@ -310,7 +310,7 @@ numbers_stay_inside(void **state)
 		size_t offset;
 		uint32_t most;
 	} numbers[] = {
-		NUMBER(HELLO, hello, binding_length, 64), NUMBER(AUTH, auth, mechanism, MECHANISM_COUNT - 1),
+		NUMBER(HELLO, hello, binding_length, 64), NUMBER(HELLO, hello, end_point_length, 64), NUMBER(AUTH, auth, mechanism, MECHANISM_COUNT - 1),
 		NUMBER(AUTH, auth, has_initial, 1), NUMBER(AUTH, auth, length, SASL_SIZE),
 		NUMBER(RESPOND, respond, cancelled, 1), NUMBER(RESPOND, respond, length, SASL_SIZE),
 		NUMBER(CHALLENGE, challenge, length, CHALLENGE_SIZE), NUMBER(GRANTED, granted, no_delete, 1),
