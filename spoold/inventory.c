@@ -16,6 +16,8 @@
 
 #include "inventory.h"
 
+#define PAGE 4096
+#define CHUNK (1u << 20)
 #define SAMPLES 32
 #define SAMPLE_MAX (4u << 20)		/* larger messages than the last are sampled by their ends only */
 
@@ -115,6 +117,31 @@ inventory_row(const struct inventory *inv, uint32_t index)
 	return &inv->rows[index];
 }
 
+/*
+ * Gives back the memory of whole pages in [from, to), whose content has been copied. The ids of a million messages are tens of
+ * megabytes, and are never there twice. If the kernel will not, then they are.
+ */
+static void
+pages_drop(char *from, char *to, int advice)
+{
+	uintptr_t start = ((uintptr_t)from + PAGE - 1) & ~(uintptr_t)(PAGE - 1), end = (uintptr_t)to & ~(uintptr_t)(PAGE - 1);
+
+	if (end > start)
+		(void)madvise((void *)start, end - start, advice);
+}
+
+/* From behind the rows to the heap, bit by bit. */
+static void
+uids_move(struct inventory *inv, char *to)
+{
+	for (uint64_t done = 0, n; done < inv->uids_length; done += n) {
+		n = inv->uids_length - done < CHUNK ? inv->uids_length - done : CHUNK;
+		memcpy(to + done, inv->uids + done, n);
+		if (inv->parent == NULL)
+			pages_drop(inv->uids + done, inv->uids + done + n, MADV_REMOVE);
+	}
+}
+
 /* Ids on the heap, with room for more of them. */
 static bool
 uids_room(struct inventory *inv, size_t more)
@@ -131,8 +158,8 @@ uids_room(struct inventory *inv, size_t more)
 	char *at = inv->uids_room > 0 ? realloc(inv->uids, room) : malloc(room);
 	if (at == NULL)
 		return false;
-	if (inv->uids_room == 0 && inv->uids_length > 0)
-		memcpy(at, inv->uids, inv->uids_length);
+	if (inv->uids_room == 0)
+		uids_move(inv, at);
 	inv->uids = at;
 	inv->uids_room = room;
 	return true;
@@ -756,6 +783,20 @@ write_all(int fd, const char *from, size_t length, uint64_t offset)
 	return true;
 }
 
+/* From the heap to behind the rows, bit by bit. */
+static bool
+uids_write(struct inventory *inv, uint64_t offset)
+{
+	for (uint64_t done = 0, n; done < inv->uids_length; done += n) {
+		n = inv->uids_length - done < CHUNK ? inv->uids_length - done : CHUNK;
+		if (!write_all(inv->memfd, inv->uids + done, n, offset + done))
+			return false;
+		if (inv->uids_room > 0)
+			pages_drop(inv->uids + done, inv->uids + done + n, MADV_DONTNEED);
+	}
+	return true;
+}
+
 /* Puts the ids behind the rows, unless they are there, and seals it all. */
 static bool
 catalogue_seal(struct inventory *inv)
@@ -766,8 +807,7 @@ catalogue_seal(struct inventory *inv)
 	*inv->map = (struct catalogue_header){ .magic = CATALOGUE_MAGIC, .count = inv->count, .octets = inv->octets,
 	    .uids_length = inv->uids_length };
 	bool inside = inv->uids_room == 0 && inv->uids == (char *)inv->map + ids;
-	if (ftruncate(inv->memfd, (off_t)size) == -1 ||
-	    (!inside && !write_all(inv->memfd, inv->uids, inv->uids_length, ids)))
+	if (ftruncate(inv->memfd, (off_t)size) == -1 || (!inside && !uids_write(inv, ids)))
 		return false;
 	munmap(inv->map, inv->mapped);
 	inv->mapped = 0;

@@ -344,6 +344,33 @@ test_grown(void **state)
 	close(fd);
 }
 
+/* Ids of several megabytes, loaded, added to and published: they are moved bit by bit, and all arrive. */
+static void
+test_large(void **state)
+{
+	(void)state;
+	int fd = file_new();
+	struct inventory *inv = inventory_new();
+	char uid[80];
+
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 30000; i++) {
+			snprintf(uid, sizeof uid, "%u-%u-an-id-of-sixty-or-more-octets-as-a-long-host-name-makes-it", round, i);
+			add(inv, uid, NULL, 100 + i, 9);
+		}
+		publish(inv);
+		for (unsigned i = 0; i < 30000 * (round + 1); i++) {
+			snprintf(uid, sizeof uid, "%u-%u-an-id-of-sixty-or-more-octets-as-a-long-host-name-makes-it", i / 30000, i % 30000);
+			expect_uid(inv, i, uid);
+		}
+		store(fd, inv, MAILDROP_MBOX);
+		inventory_free(inv);
+		assert_non_null(inv = load(fd, MAILDROP_MBOX, CONTEXT));
+	}
+	inventory_free(inv);
+	close(fd);
+}
+
 /* Shrunk, by UPDATE: offsets move, names change, ids stay. */
 static void
 test_shrunk(void **state)
@@ -671,7 +698,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round), cmocka_unit_test(test_empty), cmocka_unit_test(test_foreign), cmocka_unit_test(test_torn),
-		cmocka_unit_test(test_interrupted), cmocka_unit_test(test_grown), cmocka_unit_test(test_shrunk),
+		cmocka_unit_test(test_interrupted), cmocka_unit_test(test_grown), cmocka_unit_test(test_large), cmocka_unit_test(test_shrunk),
 		cmocka_unit_test(test_two_writers), cmocka_unit_test(test_full), cmocka_unit_test(test_twins),
 		cmocka_unit_test(test_many_twins), cmocka_unit_test(test_maildir_names), cmocka_unit_test(test_holds),
 		cmocka_unit_test(test_stamps), cmocka_unit_test(test_stamp_taken),
