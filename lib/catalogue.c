@@ -72,7 +72,8 @@ catalogue_map(struct catalogue *c, int fd)
 		errno = EPROTO;
 		return -1;
 	}
-	void *at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	/* private: before Linux 6.7 nothing that is sealed against writing can be mapped shared, even for reading */
+	void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (at == MAP_FAILED)
 		return -1;
 	const struct catalogue_header *h = at;
