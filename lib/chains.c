@@ -80,7 +80,7 @@ chains_map(struct chains *c, int fd)
 		errno = EPROTO;
 		return -1;
 	}
-	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (map == MAP_FAILED)
 		return -1;
 	*c = (struct chains){ .map = map, .size = size };
