@@ -152,42 +152,48 @@ session_lock_release(struct session_lock *l)
 	l->fd = -1;
 }
 
-/* Does a dotlock that has not changed for long belong to nobody? Its content is the holder's pid, or 0, or nothing. */
+#define DOTLOCK_MARK "\npostern\n"	/* behind the pid: what one of our own workers has made */
+
+/*
+ * Is a dotlock left behind? Its content is the holder's pid, or 0, or nothing. One of our own workers holds the session lock as long as it has a
+ * dotlock, and now we have that: so if it is not alive, its dotlock is nobody's. Another program's must be old as well.
+ */
 static bool
 dotlock_is_stale(int directory, const char *name, struct stat *st)
 {
-	char text[16] = "";
+	char text[32] = "", process[32];
 	uint64_t pid = 0;
 	int fd;
 
-	if (fstatat(directory, name, st, AT_SYMLINK_NOFOLLOW) == -1 || !S_ISREG(st->st_mode) ||
-	    st->st_mtime > time(NULL) - DOTLOCK_STALE_S)
+	if (fstatat(directory, name, st, AT_SYMLINK_NOFOLLOW) == -1 || !S_ISREG(st->st_mode))
 		return false;
 	fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd != -1) {
 		ssize_t n = read(fd, text, sizeof text - 1);
-		text[n > 0 ? strspn(text, "0123456789") : 0] = '\0';
+		text[n > 0 ? n : 0] = '\0';
 		close(fd);
 	}
+	size_t digits = strspn(text, "0123456789");
+	bool ours = strcmp(text + digits, DOTLOCK_MARK) == 0, old = st->st_mtime <= time(NULL) - DOTLOCK_STALE_S;
+	text[digits] = '\0';
 	if (number_parse(text, 1, INT32_MAX, &pid) != NULL)
-		return true;	/* it does not say who: then age decides */
+		return old;	/* it does not say who: then age decides */
 	/* asked of /proc: a worker in its cell may signal nobody, not even with nothing */
-	char process[32];
 	snprintf(process, sizeof process, "/proc/%lu", (unsigned long)pid);
-	return access(process, F_OK) == -1 && errno == ENOENT;
+	return (ours || old) && access(process, F_OK) == -1 && errno == ENOENT;
 }
 
 static int
 dotlock_create(int directory, const char *name, pid_t pid, struct stat *made)
 {
-	char text[16];
+	char text[32];
 	/* O_EXCL is atomic on NFS from version 3 on. The mode lets others read who has it. */
 	int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 
 	if (fd == -1)
 		return errno;
 	/* A disk too full for the pid has room for the name, and the name is the lock. */
-	int n = snprintf(text, sizeof text, "%ld\n", (long)pid);
+	int n = snprintf(text, sizeof text, "%ld" DOTLOCK_MARK, (long)pid);
 	if (write(fd, text, (size_t)n) != n)
 		log_text(LOG_DEBUG, "the dotlock %s holds no pid: %s", name, strerror(errno));
 	int error = fstat(fd, made) == 0 ? 0 : errno;
@@ -205,7 +211,7 @@ dotlock_make(int directory, const char *name, pid_t pid, struct stat *made)
 		return error;
 	if (fstatat(directory, name, &again, AT_SYMLINK_NOFOLLOW) == 0 && again.st_dev == old.st_dev && again.st_ino == old.st_ino &&
 	    unlinkat(directory, name, 0) == 0)
-		log_text(LOG_WARNING, "removed the dotlock %s: unchanged for %lld s, and its holder is not alive", name,
+		log_text(LOG_WARNING, "removed the dotlock %s, %lld s old: its holder is not alive", name,
 		    (long long)(time(NULL) - old.st_mtime));
 	return dotlock_create(directory, name, pid, made);
 }

@@ -70,7 +70,7 @@ int delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive);
 /* Gives all back. */
 void delivery_lock_release(struct delivery_lock *l);
 
-/* NAME in `directory`, holding `pid`. 0 with *made, or an errno: EEXIST while somebody has it who is not known to be gone. */
+/* NAME in `directory`, holding `pid`; under the session lock of the maildrop. 0 with *made, or an errno: EEXIST while somebody has it who is not known to be gone. */
 int dotlock_make(int directory, const char *name, pid_t pid, struct stat *made);
 /* Removes it if it is the one that was made. */
 void dotlock_remove(int directory, const char *name, dev_t device, ino_t inode);

@@ -68,6 +68,7 @@ struct maildrop {
 	bool missing;			/* nothing is there: an empty maildrop, and nothing is made */
 	bool readonly;
 	bool rebuild;
+	bool tidy;			/* take the delivery locks in any case: a dead worker's dotlock goes with them */
 	struct inventory *inventory;	/* after scan */
 	int catalogue;			/* sealed; -1 before scan */
 	struct uidl *uidl;

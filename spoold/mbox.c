@@ -15,13 +15,13 @@
 #include "lock.h"
 #include "log.h"
 #include "maildrop.h"
+#include "path.h"
 #include "scan.h"
 #include "system.h"
 
 struct mbox {
 	int fd;				/* -1: missing. For reading, and for writing if this user may */
 	int directory;
-	char beside[PATH_SIZE];		/* its path */
 	char name[NAME_MAX + 1];
 	char dotlock[NAME_MAX + 1];
 	struct session_lock session;
@@ -37,6 +37,7 @@ static int
 mbox_directory(struct maildrop *m, struct mbox *b)
 {
 	char path[PATH_SIZE];
+	const char *wrong;
 	char *slash;
 
 	string_copy(path, sizeof path, m->grant->mbox);
@@ -45,10 +46,12 @@ mbox_directory(struct maildrop *m, struct mbox *b)
 		return maildrop_refuse(m, FAILURE_KIND, "the path of the mbox has no file name");
 	string_copy(b->dotlock, sizeof b->dotlock, b->name);
 	strcat(b->dotlock, ".lock");
-	*slash = '\0';
-	b->directory = open(path[0] != '\0' ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	slash[slash == path] = '\0';
+	b->directory = path_open_directory(path, m->grant->uid, (uid_t)m->conf->min_uid, O_PATH, &wrong);
 	if (b->directory != -1)
 		return 0;
+	if (wrong != NULL)
+		return maildrop_refuse(m, FAILURE_KIND, wrong);
 	return errno == ENOENT ? 1 : maildrop_fail(m, "directory");
 }
 
@@ -80,6 +83,8 @@ mbox_file(struct maildrop *m, struct mbox *b)
 		return errno == ENOENT ? 1 : maildrop_fail(m, "open");
 	if (fstat(b->fd, &st) == -1 || !S_ISREG(st.st_mode))
 		return maildrop_refuse(m, FAILURE_KIND, "not a regular file");
+	if (st.st_nlink > 1 && st.st_uid != m->grant->uid)
+		return maildrop_refuse(m, FAILURE_KIND, "a hard link to a file of another user");
 	b->device = st.st_dev;
 	b->inode = st.st_ino;
 	return 0;
@@ -183,9 +188,7 @@ mbox_open(struct maildrop *m)
 	if (maildrop_ready(m, b->fd, -1) == -1)
 		return -1;
 	/* MAILBOX.lock, and the file itself if another one has its name by then */
-	string_copy(b->beside, sizeof b->beside, m->grant->mbox);
-	b->beside[strlen(b->beside) - strlen(b->name)] = '\0';
-	m->paths[0] = (struct sandbox_path){ b->beside, SANDBOX_READ | SANDBOX_WRITE };
+	m->paths[0] = (struct sandbox_path){ .fd = b->directory, .rights = SANDBOX_READ | SANDBOX_WRITE };
 	m->path_count = 1;
 	return 0;
 }
@@ -306,7 +309,7 @@ mbox_scan_store(struct maildrop *m)
 
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
-	if (journal == -1 && stamp_take(&m->seen[0], b->fd) == 0 && (old = cache_load(m->cache)) != NULL) {
+	if (journal == -1 && !m->tidy && stamp_take(&m->seen[0], b->fd) == 0 && (old = cache_load(m->cache)) != NULL) {
 		/* Nobody has touched it: what was true under the locks is true now. */
 		if (stamp_compare(cache_stamp(m->cache, 0), &m->seen[0]) == STAMP_SAME) {
 			m->inventory = old;

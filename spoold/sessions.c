@@ -222,7 +222,8 @@ session_end(struct session *s, int status)
 	}
 	log_session(NULL);
 	asroot_release(&s->holding);
-	if (s->holding.journal && s->job.kind != JOB_RECOVER) {
+	/* one that was killed may have left a dotlock of its own making as well */
+	if ((s->holding.journal || (WIFSIGNALED(status) && s->claimed)) && s->holding.key[0] != '\0' && s->job.kind != JOB_RECOVER) {
 		struct leftover l = { .uid = s->holding.uid, .gid = s->holding.gid, .kind = s->holding.kind };
 		string_copy(l.path, sizeof l.path, s->holding.path);
 		recover_one(&l, NULL);

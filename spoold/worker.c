@@ -164,6 +164,7 @@ begin(const struct conf *c)
 		end_busy(maildrop.since);
 	if (result == -1)
 		end_failed(maildrop.failure);
+	maildrop.tidy = job->kind == JOB_RECOVER;
 	sandbox_enter(CELL_WORKER, c, maildrop.paths, maildrop.path_count);
 	if (maildrop_scan(&maildrop) == -1)
 		end_failed(maildrop.failure);
