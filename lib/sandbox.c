@@ -381,7 +381,7 @@ landlock_handled(enum cell cell, int version)
 static int
 landlock_allow(int ruleset, const struct ruleset *handled, const struct sandbox_path *path)
 {
-	struct beneath b = { .parent = open(path->path, O_PATH | O_CLOEXEC) };
+	struct beneath b = { .parent = path->path != NULL ? open(path->path, O_PATH | O_CLOEXEC) : path->fd };
 	struct stat st;
 
 	if (b.parent == -1)
@@ -397,7 +397,8 @@ landlock_allow(int ruleset, const struct ruleset *handled, const struct sandbox_
 		b.allowed &= handled->fs & (S_ISDIR(st.st_mode) ? ~0ull : FS_FILE);
 		result = (int)syscall(SYS_landlock_add_rule, ruleset, 1, &b, 0);
 	}
-	close(b.parent);
+	if (path->path != NULL)
+		close(b.parent);
 	return result;
 }
 

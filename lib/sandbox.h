@@ -27,8 +27,9 @@ enum sandbox_right { SANDBOX_READ = 1, SANDBOX_WRITE = 2, SANDBOX_SOCKET = 4 };
 
 /* What a cell may still reach by path (Landlock); a directory means all beneath it. */
 struct sandbox_path {
-	const char *path;
+	const char *path;	/* NULL: what fd is open on, which nobody can put something else in place of */
 	int rights;
+	int fd;
 };
 
 /*

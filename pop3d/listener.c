@@ -487,7 +487,7 @@ static void
 confine(const struct conf *c)
 {
 	char folder[CONF_STRING];
-	struct sandbox_path path = { folder, SANDBOX_READ };
+	struct sandbox_path path = { .path = folder, .rights = SANDBOX_READ };
 
 	string_copy(folder, sizeof folder, c->file);
 	char *slash = strrchr(folder, '/');

@@ -22,6 +22,7 @@
 #include "lock.h"
 #include "log.h"
 #include "maildrop.h"
+#include "path.h"
 #include "system.h"
 #include "wire.h"
 
@@ -46,8 +47,11 @@ static int
 maildir_directories(struct maildrop *m, struct maildir *d)
 {
 	static const char *const names[PART_COUNT] = { "new", "cur" };
+	const char *wrong;
 
-	d->root = open(m->grant->maildir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d->root = path_open_directory(m->grant->maildir, m->grant->uid, (uid_t)m->conf->min_uid, O_RDONLY, &wrong);
+	if (d->root == -1 && wrong != NULL)
+		return maildrop_refuse(m, FAILURE_KIND, wrong);
 	if (d->root == -1)
 		return errno == ENOENT ? 1 : maildrop_fail(m, "open");
 	for (int i = 0; i < PART_COUNT; i++) {
@@ -112,7 +116,7 @@ maildir_open(struct maildrop *m)
 		return result;
 	if (maildrop_ready(m, d->root, d->root) == -1)
 		return -1;
-	m->paths[0] = (struct sandbox_path){ m->path, SANDBOX_READ | SANDBOX_WRITE };
+	m->paths[0] = (struct sandbox_path){ .fd = d->root, .rights = SANDBOX_READ | SANDBOX_WRITE };
 	m->path_count = 1;
 	return 0;
 }
@@ -160,6 +164,13 @@ static int
 open_file(const struct maildir *d, const char *name)
 {
 	return openat(d->root, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+/* Delivery makes links for a moment, of the user's own files; one of another's file is not mail. */
+static bool
+is_foreign_link(const struct stat *st)
+{
+	return st->st_nlink > 1 && st->st_uid != geteuid();
 }
 
 static char block[128 << 10];
@@ -210,6 +221,10 @@ measure(struct maildrop *m, const struct maildir *d, const char *name, size_t ba
 		return errno == ENOENT ? 0 : -1;
 	if (!S_ISREG(st.st_mode))
 		return 0;
+	if (is_foreign_link(&st)) {
+		log_text(LOG_WARNING, "left out %s: a hard link to a file of another user", name);
+		return 0;
+	}
 	im->length = (uint64_t)st.st_size;
 	if (u == NULL && name_tells(name + PART_PREFIX, base, im->length, &im->octets))
 		return 1;
@@ -620,7 +635,7 @@ maildir_fetch(struct maildrop *m, uint32_t index, struct place *p)
 	if (p->fd == -1 && errno != ENOENT)
 		return maildrop_fail(m, "fetch");
 	/* a file that is not as long as LIST has it is not the message that was listed */
-	if (p->fd != -1 && fstat(p->fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == im.length) {
+	if (p->fd != -1 && fstat(p->fd, &st) == 0 && S_ISREG(st.st_mode) && !is_foreign_link(&st) && (uint64_t)st.st_size == im.length) {
 		p->offset = 0;
 		p->length = im.length;
 		return 0;
