@@ -57,12 +57,11 @@ def maildir_fill(path, first, count, octets, uid, sizes, seen):
     os.close(fd)
 
 
-def age(path, seconds):
+def age(seconds, *paths):
     """As if the last change were so long ago: several servers wait or look again when it was in this very second."""
     then = time.time() - seconds
-    for p in (path, path / "new", path / "cur"):
-        if p.exists():
-            os.utime(p, (then, then))
+    for p in paths:
+        os.utime(p, (then, then))
 
 
 def remove(path):
@@ -82,13 +81,13 @@ def maildrop(kind, path, count, octets, uid, cur=False, sizes=True):
             mbox_append(f, 1, count, octets)
             os.fchown(f.fileno(), uid, 8)
             os.fchmod(f.fileno(), 0o660)
-        age(path, 7200)
+        age(7200, path)
         return
     for name in ("", "tmp", "new", "cur"):
         (path / name).mkdir(mode=0o700)
         os.chown(path / name, uid, uid)
     maildir_fill(path, 1, count, octets, uid, sizes, cur)
-    age(path, 7200)
+    age(7200, path, path / "new", path / "cur")
 
 
 def deliver(kind, path, count, octets, uid, generation, sizes=True):
@@ -99,7 +98,8 @@ def deliver(kind, path, count, octets, uid, generation, sizes=True):
             mbox_append(f, first, count, octets)
     else:
         maildir_fill(pathlib.Path(path), first, count, octets, uid, sizes, False)
-    age(pathlib.Path(path), 3600 - 60 * generation)
+    path = pathlib.Path(path)
+    age(3600 - 60 * generation, path if kind == "mbox" else path / "new")
 
 
 def copy_and_shift(path, scratch):
