@@ -1,4 +1,7 @@
-/* What a worker asks of spoold's parent, one function a question. All of them block until the answer is there; a parent that is gone ends the process. */
+/*
+ * What a worker asks of spoold's parent, one function a question. All of them block until the answer is there; a
+ * parent that is gone ends the process.
+ */
 #ifndef POSTERN_SPOOLD_ASK_H
 #define POSTERN_SPOOLD_ASK_H
 

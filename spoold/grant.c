@@ -8,7 +8,8 @@
  *	in the parent, for a worker	asroot_privileged	MAILBOX.lock and the lock file in a spool directory that root owns, files under state-dir
  *					asroot_release		removes those of a worker that is gone
  *
- * Nothing here reads or writes a byte of mail. (sessions.c, the parent's loop, runs as root as well: it forks, signals workers, and calls these.)
+ * Nothing here reads or writes a byte of mail. (sessions.c, the parent's loop, runs as root as well: it forks, signals
+ * workers, and calls these.)
  */
 #include "grant.h"
 
@@ -279,7 +280,10 @@ file_name(char name[static NAME_MAX + 1], const struct holding *h, const char *s
 	snprintf(name, NAME_MAX + 1, "%s.%s", h->key, suffix);
 }
 
-/* Beside the journal, a symbolic link that leads nowhere says whose it is: made in one step, and no worker can write it. */
+/*
+ * Beside the journal, a symbolic link that leads nowhere says whose it is: made in one step, and no worker can write
+ * it.
+ */
 static int
 asroot_owner_note(const struct holding *h)
 {
@@ -369,8 +373,8 @@ asroot_cache(struct holding *h, bool drop, int *fd)
 }
 
 /*
- * The directory of the mbox, in which we may make a file with root's rights: only if no user can have made any part of its path, so
- * that nobody can lead us elsewhere. -1 with errno. *name is the mbox's own.
+ * The directory of the mbox, in which we may make a file with root's rights: only if no user can have made any part of
+ * its path, so that nobody can lead us elsewhere. -1 with errno. *name is the mbox's own.
  */
 static int
 asroot_spool(const struct holding *h, const char **name)
@@ -451,7 +455,10 @@ asroot_lockfile(struct holding *h, bool remove_it, int *fd)
 	if (snprintf(name, sizeof name, ".%s.postern-lock", mailbox) >= (int)sizeof name)
 		error = ENAMETOOLONG;
 	else if (remove_it) {
-		/* the worker holds the lock of it, or says so: the file is its own user's alone, and nobody else's lock depends on it */
+		/*
+		 * the worker holds the lock of it, or says so: the file is its own user's alone, and nobody else's
+		 * lock depends on it
+		 */
 		if (unlinkat(directory, name, 0) == -1)
 			error = errno;
 	} else {

@@ -1,6 +1,7 @@
 /*
- * Everything in spoold that is done with root's rights: resolving a user to a uid and a maildrop and giving root up (in the child), and what the
- * parent does for a worker beside its own maildrop. Unprivileged, the same code runs as the one ordinary user.
+ * Everything in spoold that is done with root's rights: resolving a user to a uid and a maildrop and giving root up
+ * (in the child), and what the parent does for a worker beside its own maildrop. Unprivileged, the same code runs as
+ * the one ordinary user.
  */
 #ifndef POSTERN_SPOOLD_GRANT_H
 #define POSTERN_SPOOLD_GRANT_H

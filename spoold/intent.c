@@ -1,6 +1,6 @@
 /*
- * The journal of a Maildir UPDATE: a header, the names, and a hash of both at the end. It is synced before the first unlink, so one whose
- * hash does not fit has removed nothing.
+ * The journal of a Maildir UPDATE: a header, the names, and a hash of both at the end. It is synced before the first
+ * unlink, so one whose hash does not fit has removed nothing.
  */
 #include "intent.h"
 

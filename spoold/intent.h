@@ -1,6 +1,7 @@
 /*
- * The journal of a Maildir UPDATE that removes more than one file: the list of what is to go, on disk before the first goes. One file goes
- * or does not; several are made one by carrying the list out to its end, now or at the next opening.
+ * The journal of a Maildir UPDATE that removes more than one file: the list of what is to go, on disk before the first
+ * goes. One file goes or does not; several are made one by carrying the list out to its end, now or at the next
+ * opening.
  */
 #ifndef POSTERN_SPOOLD_INTENT_H
 #define POSTERN_SPOOLD_INTENT_H

@@ -30,7 +30,10 @@ struct listing {
 int listing_read(struct listing *l, int root, enum maildir_part part);
 /* Adds one name, "cur/FILE". 0, or -1 with ENOMEM. */
 int listing_add(struct listing *l, const char *name, size_t length);
-/* By arrival (second and microsecond in the name, then the name). A base name that is there twice is kept once, as it is in cur/. */
+/*
+ * By arrival (second and microsecond in the name, then the name). A base name that is there twice is kept once, as it
+ * is in cur/.
+ */
 void listing_sort(struct listing *l);
 /* Of a sorted listing; NULL: not there. */
 const struct listing_entry *listing_find(const struct listing *l, const char *base, size_t length);

@@ -20,7 +20,10 @@
 #include "log.h"
 #include "system.h"
 
-/* Not in linux/magic.h everywhere: filesystems whose flock(2) is, or may be, an fcntl(2) lock at the server, or of this host only. */
+/*
+ * Not in linux/magic.h everywhere: filesystems whose flock(2) is, or may be, an fcntl(2) lock at the server, or of
+ * this host only.
+ */
 #define MAGIC_SMB2	0xFE534D42
 #define MAGIC_CIFS	0xFF534D42
 #define MAGIC_LUSTRE	0x0BD00BD0
@@ -49,7 +52,10 @@ on_alarm(int signal_number)
 	(void)signal_number;
 }
 
-/* Makes the next call that waits end with EINTR after a time, and again every second in case it had not begun; 0 ends that. */
+/*
+ * Makes the next call that waits end with EINTR after a time, and again every second in case it had not begun; 0 ends
+ * that.
+ */
 static void
 alarm_in(int milliseconds)
 {
@@ -155,8 +161,9 @@ session_lock_release(struct session_lock *l)
 #define DOTLOCK_MARK "\npostern\n"	/* behind the pid: what one of our own workers has made */
 
 /*
- * Is a dotlock left behind? Its content is the holder's pid, or 0, or nothing. One of our own workers holds the session lock as long as it has a
- * dotlock, and now we have that: so if it is not alive, its dotlock is nobody's. Another program's must be old as well.
+ * Is a dotlock left behind? Its content is the holder's pid, or 0, or nothing. One of our own workers holds the
+ * session lock as long as it has a dotlock, and now we have that: so if it is not alive, its dotlock is nobody's.
+ * Another program's must be old as well.
  */
 static bool
 dotlock_is_stale(int directory, const char *name, struct stat *st)
@@ -228,7 +235,10 @@ dotlock_remove(int directory, const char *name, dev_t device, ino_t inode)
 static int
 delivery_fcntl(int fd, short type)
 {
-	/* OFD: closing another descriptor of the mailbox must not drop it, as it would a process's fcntl lock. They exclude each other. */
+	/*
+	 * OFD: closing another descriptor of the mailbox must not drop it, as it would a process's fcntl lock. They
+	 * exclude each other.
+	 */
 	struct flock whole = { .l_type = type, .l_whence = SEEK_SET };
 
 	return fcntl(fd, F_OFD_SETLK, &whole) == 0 ? 0 : errno == EACCES ? EAGAIN : errno;
@@ -315,8 +325,9 @@ delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive)
 	l->exclusive = exclusive;
 	l->held = 0;
 	/*
-	 * Never one lock while waiting for another: an agent that takes them in another order would wait for us as we for it. No event
-	 * tells that a dotlock has gone, so it is tried again after a time that grows, and is not the same for everybody.
+	 * Never one lock while waiting for another: an agent that takes them in another order would wait for us as we
+	 * for it. No event tells that a dotlock has gone, so it is tried again after a time that grows, and is not the
+	 * same for everybody.
 	 */
 	while ((error = delivery_try_all(l)) == EAGAIN && clock_ms() < end) {
 		uint8_t jitter = 0;

@@ -1,13 +1,13 @@
 /*
  * Locks. Two kinds, and they never meet:
  *
- * The session lock keeps a second session out of a maildrop. It is the kernel's, of an open file description that only the worker has, so it
- * dies with the worker, however that dies. It is flock(2) on the mbox or the Maildir's directory, which delivery agents do not look at; where
- * flock is not independent of their fcntl(2) locks (a network filesystem), or they use it (mbox-locks has flock), it is an OFD lock of a file
- * beside the maildrop.
+ * The session lock keeps a second session out of a maildrop. It is the kernel's, of an open file description that only
+ * the worker has, so it dies with the worker, however that dies. It is flock(2) on the mbox or the Maildir's
+ * directory, which delivery agents do not look at; where flock is not independent of their fcntl(2) locks (a network
+ * filesystem), or they use it (mbox-locks has flock), it is an OFD lock of a file beside the maildrop.
  *
- * The delivery locks keep delivery agents and mail readers out of an mbox while it is scanned and while it is updated: those that
- * mbox-locks names, in that order.
+ * The delivery locks keep delivery agents and mail readers out of an mbox while it is scanned and while it is updated:
+ * those that mbox-locks names, in that order.
  */
 #ifndef POSTERN_SPOOLD_LOCK_H
 #define POSTERN_SPOOLD_LOCK_H
@@ -39,12 +39,13 @@ struct session_lock {
 bool lock_flock_is_ours(int fd, const struct conf *c, bool mbox);
 
 /*
- * Takes the session lock by flock on `fd`, which must be a description of its own and stays the lock's, to close. LOCK_FAILED with errno; fd is
- * then the caller's. Waits for at most wait_ms.
+ * Takes the session lock by flock on `fd`, which must be a description of its own and stays the lock's, to close.
+ * LOCK_FAILED with errno; fd is then the caller's. Waits for at most wait_ms.
  */
 enum lock_result session_lock_flock(struct session_lock *l, int fd, int wait_ms);
 /*
- * The same by a file NAME in `directory` (which must stay open), or, if this user may make none there and `parent_may`, by the parent's.
+ * The same by a file NAME in `directory` (which must stay open), or, if this user may make none there and
+ * `parent_may`, by the parent's.
  */
 enum lock_result session_lock_file(struct session_lock *l, int directory, const char *name, bool parent_may, int wait_ms);
 /* Gives it back; a lock file is removed first, under its lock. */
@@ -63,14 +64,17 @@ struct delivery_lock {
 };
 
 /*
- * Takes all of l->kinds on l->fd; waits, and while one is not to be had holds none. `exclusive` needs fd open for writing. 0, or -1 with errno:
- * ETIMEDOUT, or what made one of them impossible.
+ * Takes all of l->kinds on l->fd; waits, and while one is not to be had holds none. `exclusive` needs fd open for
+ * writing. 0, or -1 with errno: ETIMEDOUT, or what made one of them impossible.
  */
 int delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive);
 /* Gives all back. */
 void delivery_lock_release(struct delivery_lock *l);
 
-/* NAME in `directory`, holding `pid`; under the session lock of the maildrop. 0 with *made, or an errno: EEXIST while somebody has it who is not known to be gone. */
+/*
+ * NAME in `directory`, holding `pid`; under the session lock of the maildrop. 0 with *made, or an errno: EEXIST while
+ * somebody has it who is not known to be gone.
+ */
 int dotlock_make(int directory, const char *name, pid_t pid, struct stat *made);
 /* Removes it if it is the one that was made. */
 void dotlock_remove(int directory, const char *name, dev_t device, ino_t inode);

@@ -1,12 +1,14 @@
 /*
- * The Maildir store. A message is known by its file's base name, which nobody changes; others may rename the file (new/ to cur/, flags) at any time.
+ * The Maildir store. A message is known by its file's base name, which nobody changes; others may rename the file
+ * (new/ to cur/, flags) at any time.
  *
- * At UPDATE a message in new/ that was retrieved and not deleted moves to cur/ with ":2,": a mail reader has seen that it exists, and nobody has
- * said that a person read it. What was not retrieved stays in new/.
+ * At UPDATE a message in new/ that was retrieved and not deleted moves to cur/ with ":2,": a mail reader has seen that
+ * it exists, and nobody has said that a person read it. What was not retrieved stays in new/.
  *
- * Deleting one message is one unlink. Several are listed in a journal, which is synced; then they move to tmp/, where no reader looks, and the
- * directories are synced: now they are gone. The files themselves are removed after the client has been answered. If a move fails, those before it are undone; if the
- * process is killed, whoever opens the maildrop next carries the list out.
+ * Deleting one message is one unlink. Several are listed in a journal, which is synced; then they move to tmp/, where
+ * no reader looks, and the directories are synced: now they are gone. The files themselves are removed after the
+ * client has been answered. If a move fails, those before it are undone; if the process is killed, whoever opens the
+ * maildrop next carries the list out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -139,8 +141,8 @@ stamp_equal(const struct stamp *a, const struct stamp *b)
 }
 
 /*
- * Lists what is there. new/ first: a message that moves meanwhile is then seen twice (and kept once), and not missed. A rename within cur/ while it
- * is read may hide a file, so then it is read again.
+ * Lists what is there. new/ first: a message that moves meanwhile is then seen twice (and kept once), and not missed.
+ * A rename within cur/ while it is read may hide a file, so then it is read again.
  */
 static int
 maildir_list(struct maildir *d)
@@ -306,7 +308,8 @@ count_new(struct inventory *inv)
 }
 
 /*
- * Leaves in the listing what is not known, in order. 1; 0: a message that is known has another name now, has gone, or is younger than one that is not known.
+ * Leaves in the listing what is not known, in order. 1; 0: a message that is known has another name now, has gone, or
+ * is younger than one that is not known.
  */
 static int
 keep_unknown(struct maildir *d, struct inventory *old)
@@ -337,8 +340,8 @@ keep_unknown(struct maildir *d, struct inventory *old)
 }
 
 /*
- * cur/ has not changed. Where new/ has only got more, and all of that is younger than what is known, what is known stays as it is. 1 with
- * m->inventory; 0: not so; -1.
+ * cur/ has not changed. Where new/ has only got more, and all of that is younger than what is known, what is known
+ * stays as it is. 1 with m->inventory; 0: not so; -1.
  */
 static int
 scan_appended(struct maildrop *m, struct maildir *d, struct inventory *old)
@@ -406,8 +409,9 @@ act_once(struct maildir *d, struct act *a, const char *name, struct intent *miss
 }
 
 /*
- * Acts on every message of the list, wherever it is now. Those that are not where they were are looked for together, so that a reader that
- * renames all of them costs a listing and not one each; who is not in a listing that was made after he was missed is gone. 0, or -1 with errno.
+ * Acts on every message of the list, wherever it is now. Those that are not where they were are looked for together,
+ * so that a reader that renames all of them costs a listing and not one each; who is not in a listing that was made
+ * after he was missed is gone. 0, or -1 with errno.
  */
 static int
 act_on_all(struct maildir *d, struct act *a, const struct intent *list)
@@ -783,8 +787,9 @@ move_to_cur(const struct maildir *d, const char *name, size_t length, char *to, 
 }
 
 /*
- * Moves what was retrieved, and gives the cache what the maildrop is now. Names only: nothing here can fail an UPDATE. The directories that were
- * changed have no stamp: others may have delivered since they were listed, so the next session lists them again.
+ * Moves what was retrieved, and gives the cache what the maildrop is now. Names only: nothing here can fail an UPDATE.
+ * The directories that were changed have no stamp: others may have delivered since they were listed, so the next
+ * session lists them again.
  */
 static void
 settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct act *a)
@@ -845,8 +850,8 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 }
 
 /*
- * After the answer: removes the files that were moved to tmp/, and what anybody else has left there for 36 hours, as every reader of a
- * Maildir may.
+ * After the answer: removes the files that were moved to tmp/, and what anybody else has left there for 36 hours, as
+ * every reader of a Maildir may.
  */
 static void
 maildir_sweep(struct maildrop *m)

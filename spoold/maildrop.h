@@ -1,6 +1,6 @@
 /*
- * A maildrop of either kind, as a session sees it: numbers, unique-ids, marks, and the order of an UPDATE. Knows no format; a store (mbox.c, maildir.c)
- * is a struct mailstore.
+ * A maildrop of either kind, as a session sees it: numbers, unique-ids, marks, and the order of an UPDATE. Knows no
+ * format; a store (mbox.c, maildir.c) is a struct mailstore.
  *
  * Every function returns 0, or -1 with m->failure set and the reason logged, once.
  */
@@ -41,7 +41,10 @@ struct maildrop;
 struct mailstore {
 	enum maildrop_kind kind;
 	const char *name;
-	/* Opens all there is to open and takes the session lock; 1: another session has it, m->since. Before the sandbox. */
+	/*
+	 * Opens all there is to open and takes the session lock; 1: another session has it, m->since. Before the
+	 * sandbox.
+	 */
 	int (*open)(struct maildrop *m);
 	/* Finishes what an earlier UPDATE left, finds every message and publishes the inventory. */
 	int (*scan)(struct maildrop *m);
@@ -91,7 +94,10 @@ int maildrop_scan(struct maildrop *m);
 uint32_t maildrop_count(const struct maildrop *m);
 /* number from 1. */
 int maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p);
-/* `marks` is what POP3D sent: a memfd of `count` octets that must be sealed. With no_delete none of them may be deleted. */
+/*
+ * `marks` is what POP3D sent: a memfd of `count` octets that must be sealed. With no_delete none of them may be
+ * deleted.
+ */
 int maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t);
 
 /* For the stores: sets m->failure from errno and logs what could not be done. Returns -1. */

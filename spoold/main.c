@@ -1,4 +1,7 @@
-/* spoold: holds the mail. Boot order only; sessions.c is the parent's loop, grant.c what root is for, worker.c a session. */
+/*
+ * spoold: holds the mail. Boot order only; sessions.c is the parent's loop, grant.c what root is for, worker.c a
+ * session.
+ */
 #include <fcntl.h>
 #include <pwd.h>
 #include <signal.h>
@@ -15,7 +18,10 @@
 
 static struct conf conf;
 
-/* Name service modules are loaded by the first lookup, and in the sandbox no code can be: so all of them are needed now. */
+/*
+ * Name service modules are loaded by the first lookup, and in the sandbox no code can be: so all of them are needed
+ * now.
+ */
 static void
 load_name_service(void)
 {

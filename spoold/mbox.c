@@ -1,5 +1,6 @@
 /*
- * The mbox store. The file is never renamed over and its owner and mode are never changed: delivery agents hold it open by name and lock the inode.
+ * The mbox store. The file is never renamed over and its owner and mode are never changed: delivery agents hold it
+ * open by name and lock the inode.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -426,7 +427,10 @@ read_at(int fd, char *to, size_t length, off_t at)
 	return (ssize_t)done;
 }
 
-/* Is what lies at the row what was scanned there? Copied to `copy` on the way, if that is not -1. 1, 0, or -1 with errno. */
+/*
+ * Is what lies at the row what was scanned there? Copied to `copy` on the way, if that is not -1. 1, 0, or -1 with
+ * errno.
+ */
 static int
 row_holds(const struct mbox *b, const struct inventory_message *im, struct content_hash *h, int copy)
 {
@@ -451,8 +455,8 @@ row_holds(const struct mbox *b, const struct inventory_message *im, struct conte
 }
 
 /*
- * Where the From_ line of the message at [offset, offset + length) starts, and where the next message starts, or the file ends.
- * 1; 0 if it is not framed like a message; -1 with errno.
+ * Where the From_ line of the message at [offset, offset + length) starts, and where the next message starts, or the
+ * file ends. 1; 0 if it is not framed like a message; -1 with errno.
  */
 static int
 row_frame(int fd, off_t offset, uint64_t length, off_t size, struct range *r)
@@ -507,7 +511,10 @@ find_moved(struct mbox *b, off_t size, const struct inventory_message *im, struc
 	return found;
 }
 
-/* Under the locks: the message as a sealed copy, which nobody can change while it is sent. 1; 0: it is not there any more. */
+/*
+ * Under the locks: the message as a sealed copy, which nobody can change while it is sent. 1; 0: it is not there any
+ * more.
+ */
 static int
 fetch_copy(struct mbox *b, struct inventory_message im, int *copy)
 {
@@ -639,8 +646,8 @@ twins_apart(struct maildrop *m, const uint8_t *marks)
 }
 
 /*
- * Nobody has touched what was scanned: a run of marked messages goes from the From_ line of its first to the end of its last. 1; 0: it does not look
- * like that; -1 with errno.
+ * Nobody has touched what was scanned: a run of marked messages goes from the From_ line of its first to the end of
+ * its last. 1; 0: it does not look like that; -1 with errno.
  */
 static int
 cuts_trusted(struct maildrop *m, const struct mbox *b, const uint8_t *marks, off_t size, struct cuts *c)
@@ -667,7 +674,10 @@ cuts_trusted(struct maildrop *m, const struct mbox *b, const uint8_t *marks, off
 	return good;
 }
 
-/* Somebody has touched it: where the marked messages are, if all of them are where they were, by their content. 1; 0: some are not; -1. */
+/*
+ * Somebody has touched it: where the marked messages are, if all of them are where they were, by their content. 1; 0:
+ * some are not; -1.
+ */
 static int
 cuts_in_place(struct maildrop *m, const struct mbox *b, const uint8_t *marks, off_t size, struct cuts *c)
 {
@@ -695,9 +705,9 @@ cuts_in_place(struct maildrop *m, const struct mbox *b, const uint8_t *marks, of
 }
 
 /*
- * One content: `thens` of it were scanned, and `nows` of it are there now. While none is missing they are the same ones in the same order. If some
- * are missing, those may be the marked ones, and what is there one that was not: only what must be a marked one goes.
- * Returns how many marked ones are not found.
+ * One content: `thens` of it were scanned, and `nows` of it are there now. While none is missing they are the same
+ * ones in the same order. If some are missing, those may be the marked ones, and what is there one that was not: only
+ * what must be a marked one goes. Returns how many marked ones are not found.
  */
 static uint32_t
 group_match(const struct look *then, uint32_t thens, const struct look *now, uint32_t nows, const uint8_t *marks, uint8_t *go)
@@ -717,7 +727,10 @@ group_match(const struct look *then, uint32_t thens, const struct look *now, uin
 	return marked < missing ? marked : missing;
 }
 
-/* Both sorted by content. go[] is set for what must go; *lost: marked ones that are not found; *strange: messages that were not there. */
+/*
+ * Both sorted by content. go[] is set for what must go; *lost: marked ones that are not found; *strange: messages that
+ * were not there.
+ */
 static void
 looks_match(const struct look *then, uint32_t thens, const struct looks *now, const uint8_t *marks, uint8_t *go, uint32_t *lost,
     uint32_t *strange)
@@ -738,9 +751,9 @@ looks_match(const struct look *then, uint32_t thens, const struct looks *now, co
 }
 
 /*
- * Another program has moved or changed messages: finds the marked ones by content. 0, or -1 with errno. *left: marked ones that may still be
- * there in another form. A marked one that is not found has been deleted by somebody else, unless there is a message that was not there
- * before: it may be that one, changed.
+ * Another program has moved or changed messages: finds the marked ones by content. 0, or -1 with errno. *left: marked
+ * ones that may still be there in another form. A marked one that is not found has been deleted by somebody else,
+ * unless there is a message that was not there before: it may be that one, changed.
  */
 static int
 cuts_by_content(struct maildrop *m, const struct mbox *b, const uint8_t *marks, off_t size, struct cuts *c, uint32_t *left)
@@ -805,7 +818,10 @@ mbox_forget(struct maildrop *m, struct mbox *b, const uint8_t *marks, const stru
 		if (shift > 0 && inventory_change(now, i, &im) == -1)
 			b->changed = false;
 	}
-	/* What was delivered during the session is not in the inventory: the cache knows the mailbox as far as it was scanned. */
+	/*
+	 * What was delivered during the session is not in the inventory: the cache knows the mailbox as far as it was
+	 * scanned.
+	 */
 	uint64_t old = known;
 	for (size_t i = 0; i < c->count; i++) {
 		uint64_t start = (uint64_t)c->range[i].start, end = start + (uint64_t)c->range[i].length;

@@ -192,7 +192,10 @@ advance(struct state *t, size_t *from)
 	return fill(t);
 }
 
-/* How long is the empty line that ends at `at`, in the message that started at `content` (or before the buffer)? 0: there is none. */
+/*
+ * How long is the empty line that ends at `at`, in the message that started at `content` (or before the buffer)? 0:
+ * there is none.
+ */
 static size_t
 blank_before(const struct state *t, size_t at)
 {
@@ -307,7 +310,8 @@ skip_empty_lines(const struct state *t)
 }
 
 /*
- * The first "\nFrom ", or NULL. Whether a block may have one is work for vectors, and few blocks do: a third of the time that memmem takes.
+ * The first "\nFrom ", or NULL. Whether a block may have one is work for vectors, and few blocks do: a third of the
+ * time that memmem takes.
  */
 static const char *
 from_find(const char *p, size_t length)

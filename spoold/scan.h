@@ -5,8 +5,8 @@
  *	- it carries a date ("Fri Jul  8 12:08:34", or "Fri, 8 Jul 2011 12:08"), and an empty line is before it or a header field after it; or
  *	- it has one word at most after "From " ("From -", "From 123@xxx"), and a header field is after it; or
  *	- its first word is an address, an empty line is before it and a header field after it.
- * One empty line before a From_ line or the end of the file belongs to the format, and not to the message. Lines end in LF or CRLF.
- * Content-Length is not believed. Empty lines at the head of the file are skipped.
+ * One empty line before a From_ line or the end of the file belongs to the format, and not to the message. Lines end
+ * in LF or CRLF. Content-Length is not believed. Empty lines at the head of the file are skipped.
  */
 #ifndef POSTERN_SPOOLD_SCAN_H
 #define POSTERN_SPOOLD_SCAN_H
@@ -40,7 +40,8 @@ struct scan {
 };
 
 /*
- * One pass over [start, end). 0, or -1 with errno: EPROTO (does not begin with a From_ line), ESTALE (shorter than `end`), ENOMEM, EIO.
+ * One pass over [start, end). 0, or -1 with errno: EPROTO (does not begin with a From_ line), ESTALE (shorter than
+ * `end`), ENOMEM, EIO.
  */
 int mbox_scan(const struct scan *s);
 

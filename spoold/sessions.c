@@ -1,6 +1,6 @@
 /*
- * The parent: never blocks on a name service or a mailbox. It makes the socket pair, forks, and answers the verifier at once; all else about a user
- * happens in the child.
+ * The parent: never blocks on a name service or a mailbox. It makes the socket pair, forks, and answers the verifier
+ * at once; all else about a user happens in the child.
  */
 #include "sessions.h"
 

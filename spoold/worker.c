@@ -205,8 +205,9 @@ sweep(void)
 }
 
 /*
- * Remembers, gives the lock back, and only then answers: a client that is told +OK can log in again at once. What is durable but takes long to
- * carry out is carried out after the answer, under the lock; the parent lets who comes meanwhile wait.
+ * Remembers, gives the lock back, and only then answers: a client that is told +OK can log in again at once. What is
+ * durable but takes long to carry out is carried out after the answer, under the lock; the parent lets who comes
+ * meanwhile wait.
  */
 static _Noreturn void
 finish(const struct message *answer, bool deferred, int status)
@@ -288,6 +289,8 @@ serve_one(void)
 		return;
 	if (n != 1) {
 		/* Closed without UPDATE: nothing is changed. */
+		if (!maildrop.missing)
+			maildrop.store->release(&maildrop);
 		if (n == -1 && errno == EPROTO)
 			log_text(LOG_ERR, "pop3d sent what is no message: the session is over");
 		exit(n == 0 ? 0 : 1);
@@ -309,6 +312,8 @@ stop_if_told(void)
 	log_string("user", grant.user);
 	log_string("reason", stopped == SIGUSR1 ? "takeover" : "stopped");
 	log_end();
+	if (!maildrop.missing)
+		maildrop.store->release(&maildrop);
 	tell_failed(stopped == SIGUSR1 ? FAILURE_TAKEN : FAILURE_TEMPORARY, 0);
 	exit(0);
 }
