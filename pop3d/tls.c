@@ -573,11 +573,21 @@ error_as_errno(struct tls *t, ssize_t error, short *events)
 	return EPROTO;
 }
 
+/* After a record that is no data, such as a change of keys, GnuTLS wants to be called again; the next record may have arrived with it. */
+static bool
+has_more(struct tls *t, ssize_t error)
+{
+	return error == GNUTLS_E_AGAIN && gnutls_record_get_direction(t->session) == 0 && t->start < t->end;
+}
+
 int
 tls_handshake(struct tls *t, short *events)
 {
-	int error = gnutls_handshake(t->session);
+	int error;
 
+	do
+		error = gnutls_handshake(t->session);
+	while (has_more(t, error));
 	if (error == 0)
 		return 0;
 	/* Even a warning ends it: no client needs to send any. */
@@ -606,7 +616,10 @@ tls_read(struct tls *t, void *buffer, size_t size, short *events)
 		errno = EPROTO;
 		return -1;
 	}
-	ssize_t n = gnutls_record_recv(t->session, buffer, size);
+	ssize_t n;
+	do
+		n = gnutls_record_recv(t->session, buffer, size);
+	while (has_more(t, n));
 	if (n >= 0)
 		return n;
 	/* Whatever else it is (a wish to negotiate anew, an alert): the end. */
