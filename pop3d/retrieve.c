@@ -107,14 +107,32 @@ send_body(struct session *s, const struct place *p, struct wire_form *form, stru
 	return true;
 }
 
+/* Do both hold the same octets? */
+static bool
+same_octets(const struct place *a, const struct place *b)
+{
+	static char one[CHUNK], other[CHUNK];
+
+	if (a->length != b->length)
+		return false;
+	for (uint64_t at = 0; at < a->length;) {
+		size_t n = a->length - at < CHUNK ? (size_t)(a->length - at) : CHUNK;
+		if (pread(a->fd, one, n, a->offset + (off_t)at) != (ssize_t)n ||
+		    pread(b->fd, other, n, b->offset + (off_t)at) != (ssize_t)n || memcmp(one, other, n) != 0)
+			return false;
+		at += n;
+	}
+	return true;
+}
+
 /*
- * After the last octet: was it the message, and whole? An mbox may have been rewritten while it was read: the worker, which knows
- * the message by its content, says where it is now.
+ * After the last octet: was it the message, and whole? If another program wrote to the mbox meanwhile (mostly it appended), the worker,
+ * which knows the message by its content, gives a copy to compare with what stands where it was read.
  */
 static bool
 was_whole(struct session *s, uint32_t number, const struct place *p, const struct wire_form *form, bool whole)
 {
-	struct place now;
+	struct place copy;
 	uint32_t failure;
 	uint64_t octets = s->catalogue.rows[number - 1].octets;
 	uint64_t sent = form->octets + (form->any && form->last != '\n' ? 2 : 0);
@@ -127,12 +145,13 @@ was_whole(struct session *s, uint32_t number, const struct place *p, const struc
 	}
 	if (whole && sent != octets)
 		return false;
-	if (mbox_unchanged(s))
+	if (p->own || mbox_unchanged(s))
 		return true;
-	if (!fetch(s, number, &now, &failure))
+	if (!fetch(s, number, &copy, &failure))
 		return false;
-	close(now.fd);
-	return now.offset == p->offset && now.length == p->length;
+	bool same = same_octets(p, &copy);
+	close(copy.fd);
+	return same;
 }
 
 static enum event
