@@ -58,6 +58,9 @@ static const struct command {
 	    "app add USER NAME [--expires DATE|DAYSd] [--from NETWORK] [--no-delete]", command_app_add },
 	{ "app", "list", 1, 0, "app list USER", command_app_list },
 	{ "app", "del", 2, 0, "app del USER NAME", command_app_del },
+	{ "cert", "add", 2, 0, "cert add USER FILE|FINGERPRINT", command_cert_add },
+	{ "cert", "list", 1, 0, "cert list USER", command_cert_list },
+	{ "cert", "del", 2, 0, "cert del USER FINGERPRINT", command_cert_del },
 	{ "secret", "", 1, 0, "secret USER", command_secret },
 	{ "import", "", 2, BIT(OPTION_REPLACE) | COST,
 	    "import FORMAT FILE [--replace], where FORMAT is shadow, dovecot or courier", command_import },
@@ -75,6 +78,9 @@ static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
     "  app add USER NAME [--expires DATE|DAYSd] [--from NETWORK] [--no-delete]\n"
     "  app list USER\n"
     "  app del USER NAME\n"
+    "  cert add USER FILE|FINGERPRINT\n"
+    "  cert list USER\n"
+    "  cert del USER FINGERPRINT\n"
     "  secret USER\n"
     "  import shadow|dovecot|courier FILE [--replace]\n"
     "see authctl(8)";

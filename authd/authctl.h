@@ -12,7 +12,7 @@
 
 /* What the command line says after the command. */
 struct arguments {
-	const char *word[3];		/* USER NAME, or FORMAT FILE */
+	const char *word[3];		/* USER NAME, USER FINGERPRINT, or FORMAT FILE */
 	struct account account;		/* --maildrop, --uid */
 	bool account_given, uid_given;
 	struct hash_cost cost;		/* --opslimit, --memlimit */
@@ -31,6 +31,9 @@ int command_list(const struct conf *c, const struct arguments *a);
 int command_app_add(const struct conf *c, const struct arguments *a);
 int command_app_list(const struct conf *c, const struct arguments *a);
 int command_app_del(const struct conf *c, const struct arguments *a);
+int command_cert_add(const struct conf *c, const struct arguments *a);
+int command_cert_list(const struct conf *c, const struct arguments *a);
+int command_cert_del(const struct conf *c, const struct arguments *a);
 int command_secret(const struct conf *c, const struct arguments *a);
 int command_import(const struct conf *c, const struct arguments *a);
 int command_test(const struct conf *c, const struct arguments *a);

@@ -3,7 +3,7 @@
 #include <sodium.h>
 #include <string.h>
 
-#include "log.h"
+#include "shared.h"
 #include "store.h"
 #include "system.h"
 
@@ -15,18 +15,23 @@ struct entry {
 	int64_t until;		/* 0: free */
 };
 
-static struct entry table[BUCKETS][WAYS];
-static uint8_t *key;
+static struct {
+	struct entry table[BUCKETS][WAYS];
+	uint8_t key[crypto_generichash_KEYBYTES];
+} *cache;	/* shared memory */
 static int64_t lifetime;	/* milliseconds */
+
+void
+cache_make(void)
+{
+	cache = shared_make(sizeof *cache);
+	randombytes_buf(cache->key, sizeof cache->key);
+}
 
 void
 cache_start(uint64_t ttl)
 {
 	lifetime = (int64_t)ttl * 1000;
-	key = sodium_malloc(crypto_generichash_KEYBYTES);
-	if (key == NULL)
-		fatal("no locked memory for a key: raise the limit (LimitMEMLOCK=)");
-	randombytes_buf(key, crypto_generichash_KEYBYTES);
 }
 
 /* Every part with its NUL, so that no two different sets of parts look alike. */
@@ -43,7 +48,7 @@ cache_tag(uint8_t tag[static CACHE_TAG_SIZE], uint32_t store, const char *servic
 	static const uint8_t none[STORE_DIGEST_SIZE];
 	crypto_generichash_state h;
 
-	crypto_generichash_init(&h, key, crypto_generichash_KEYBYTES, CACHE_TAG_SIZE);
+	crypto_generichash_init(&h, cache->key, sizeof cache->key, CACHE_TAG_SIZE);
 	crypto_generichash_update(&h, (const uint8_t *)&store, sizeof store);
 	crypto_generichash_update(&h, digest != NULL ? digest : none, STORE_DIGEST_SIZE);
 	add_string(&h, service);
@@ -56,7 +61,7 @@ cache_tag(uint8_t tag[static CACHE_TAG_SIZE], uint32_t store, const char *servic
 static struct entry *
 bucket_of(const uint8_t *tag)
 {
-	return table[(tag[0] | tag[1] << 8) % BUCKETS];
+	return cache->table[(tag[0] | tag[1] << 8) % BUCKETS];
 }
 
 bool
@@ -66,7 +71,8 @@ cache_has(const uint8_t tag[static CACHE_TAG_SIZE])
 	int64_t now = clock_ms();
 
 	for (int i = 0; i < WAYS; i++)
-		if (bucket[i].until > now && sodium_memcmp(bucket[i].tag, tag, CACHE_TAG_SIZE) == 0)
+		/* a shorter lifetime, after a reload, is meant for what is there already, too */
+		if (bucket[i].until > now && bucket[i].until <= now + lifetime && sodium_memcmp(bucket[i].tag, tag, CACHE_TAG_SIZE) == 0)
 			return true;
 	return false;
 }

@@ -1,7 +1,7 @@
 /*
  * Passwords that were verified a short while ago, so that a client that polls every minute does not cost an Argon2id each
- * time. What is kept is a hash under a key that was made at start and is in locked memory; it covers the user, the store
- * and its service, the state of the user's record, and the password. A record that changes has another digest, and
+ * time. What is kept is a hash under a key that was made at start, is in locked memory and dies with authd; it covers the user, the
+ * store and its service, the state of the user's record, and the password. A record that changes has another digest, and
  * nothing that is kept fits it any more.
  */
 #ifndef POSTERN_AUTHD_CACHE_H
@@ -12,7 +12,9 @@
 
 #define CACHE_TAG_SIZE	32
 
-/* `ttl` in seconds; 0: nothing is ever kept. */
+/* The parent: makes the table and its key. Fatal if they are not to be had. */
+void cache_make(void);
+/* The verifier: `ttl` in seconds; 0: nothing is kept or known. */
 void cache_start(uint64_t ttl);
 
 /* The tag of one login; `digest` is of STORE_DIGEST_SIZE, or NULL for a store that has no records of ours. */

@@ -258,9 +258,10 @@ print_user(const char *name, const struct store_user *u, void *arg)
 			snprintf(uid, sizeof uid, "%u", (unsigned)account.uid);
 	} else
 		snprintf(maildrop, sizeof maildrop, "none");
-	printf("%s\t%s\t%s\t%s\t%s%s%sapps=%u\n", name, u->locked ? "locked" : "open", maildrop, uid,
+	printf("%s\t%s\t%s\t%s\t%s%s%sapps=%u,certs=%u\n", name, u->locked ? "locked" : "open", maildrop, uid,
 	    u->hash[0] == '\0' ? "" : hash_is_foreign(u->hash) ? "password=imported," : "password,",
-	    u->scram.iterations > 0 ? "scram," : "", u->secret_length > 0 ? "secret," : "", (unsigned)u->apps);
+	    u->scram.iterations > 0 ? "scram," : "", u->secret_length > 0 ? "secret," : "", (unsigned)u->apps,
+	    (unsigned)u->certificates);
 	return 0;
 }
 

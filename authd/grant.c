@@ -27,7 +27,7 @@ void
 grant_start(const struct conf *c)
 {
 	if (conf_run_path(c, "spoold.sock", path, sizeof path) == -1)
-		fatal("run-dir: %m");
+		fatal("run-dir: %s", strerror(errno));
 }
 
 static void
@@ -153,7 +153,7 @@ send_open(struct login *l, const char *session, const char *client)
 	/* The connection is new, or the old one's spoold has been restarted: once more, on a fresh one. */
 	spoold_gone();
 	if (spoold_connect() == -1) {
-		log_text(LOG_WARNING, "spoold cannot be reached at %s: %m", path);
+		log_text(LOG_WARNING, "spoold cannot be reached at %s: %s", path, strerror(errno));
 		return -1;
 	}
 	return message_send(spoold.fd, &m);

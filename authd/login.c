@@ -85,6 +85,7 @@ log_attempt(const struct login *l, bool good)
 {
 	const struct body_hello *h = peer_hello(l);
 	const char *user = l->granted[0] != '\0' ? l->granted : l->user;
+	char certificate[2 * sizeof h->certificate + 1];
 
 	log_session(h->session);
 	log_begin(LOG_INFO, "login");
@@ -98,6 +99,10 @@ log_attempt(const struct login *l, bool good)
 	log_string("tls", h->tls_version[0] != '\0' ? h->tls_version : "none");
 	if (l->app[0] != '\0')
 		log_string("app", l->app);
+	if (l->mechanism == MECHANISM_EXTERNAL && h->has_certificate) {
+		sodium_bin2hex(certificate, sizeof certificate, h->certificate, sizeof h->certificate);
+		log_string("certificate", certificate);
+	}
 	log_end();
 	log_session(NULL);
 }
@@ -223,7 +228,7 @@ static void
 proved(struct login *l)
 {
 	if (l->secret->challenge_length == 0) {
-		login_vouched(l, STORE_DB, l->user, "proof");
+		login_vouched(l, STORE_DB, l->user, l->mechanism == MECHANISM_EXTERNAL ? "certificate" : "proof");
 		return;
 	}
 	l->stage = LOGIN_CLOSING;
@@ -266,7 +271,7 @@ on_due(struct timer *t)
 
 /*
  * From here on it is known who is meant. Every attempt passes once: the name is checked, the throttle has its say, and
- * then goes on what the exchange came to. Names that no user can have tell nothing when they are refused at once.
+ * then goes on what the exchange came to.
  */
 static void
 admit(struct login *l)
@@ -282,10 +287,10 @@ admit(struct login *l)
 		deny(l, DENIED_CREDENTIALS, "authzid");
 		return;
 	}
-	if (store_name_check(l->user) != NULL) {
-		deny(l, DENIED_CREDENTIALS, "malformed-user");
-		return;
-	}
+	/* goes the way of all unknown ones, at their price */
+	l->nobody = store_name_check(l->user) != NULL;
+	if (l->nobody)
+		l->reason = "malformed-user";
 	bool throttled = conf->throttle && !conf_in_networks(&conf->throttle_exempt, peer_hello(l)->client);
 	if (throttled)
 		wait = throttle_charge(peer_hello(l)->client, l->user);
@@ -349,9 +354,23 @@ is_offered(const struct login *l)
 		return false;
 	if (l->mechanism == MECHANISM_APOP)
 		return peer_timestamp(l)[0] != '\0';
-	if (l->mechanism == MECHANISM_SCRAM_SHA_256_PLUS && h->binding_length == 0)
+	if (l->mechanism == MECHANISM_SCRAM_SHA_256_PLUS && h->binding_length == 0 && h->end_point_length == 0)
+		return false;
+	if (l->mechanism == MECHANISM_EXTERNAL && !h->has_certificate)
 		return false;
 	return sasl_knows(l->mechanism);
+}
+
+/*
+ * Of those that yield something, only EXTERNAL has a meaning for an empty response; and CRAM-MD5 begins with the server's word. What the
+ * library would take for "not yet" is refused.
+ */
+static bool
+is_out_of_form(const struct login *l, bool response, uint32_t length)
+{
+	if (l->mechanism == MECHANISM_EXTERNAL || l->mechanism == MECHANISM_APOP)
+		return false;
+	return response && (length == 0 || (l->mechanism == MECHANISM_CRAM_MD5 && l->stage == LOGIN_NONE));
 }
 
 /* GNU SASL's LOGIN asks for the name even if it was sent along. */
@@ -373,6 +392,10 @@ login_begin(struct login *l, const struct body_auth *a)
 		deny(l, DENIED_MECHANISM, "mechanism");
 		return;
 	}
+	if (is_out_of_form(l, a->has_initial, a->length)) {
+		deny(l, DENIED_PROTOCOL, "malformed");
+		return;
+	}
 	l->secret = secret_take();
 	if (l->secret == NULL) {
 		deny(l, DENIED_TEMPORARY, "busy");
@@ -390,7 +413,7 @@ login_begin(struct login *l, const struct body_auth *a)
 		return;
 	}
 	skip_first_question(l, a);
-	step(l, a->data, a->has_initial ? a->length : 0);
+	step(l, a->has_initial ? a->data : NULL, a->has_initial ? a->length : 0);
 }
 
 void
@@ -398,6 +421,8 @@ login_respond(struct login *l, const struct body_respond *r)
 {
 	if (r->cancelled)
 		deny(l, DENIED_PROTOCOL, "cancelled");
+	else if (l->stage != LOGIN_CLOSING && is_out_of_form(l, true, r->length))
+		deny(l, DENIED_PROTOCOL, "malformed");
 	else if (l->stage != LOGIN_CLOSING)
 		step(l, r->data, r->length);
 	else if (r->length > 0)

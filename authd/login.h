@@ -33,6 +33,14 @@ enum login_stage {
 /* What the exchange came to, and is to be acted on once the throttle lets it. */
 enum login_next { NEXT_CHALLENGE, NEXT_PASSWORD, NEXT_PROVED, NEXT_WRONG };
 
+/* What the exchange with the binding tls-server-end-point has said so far (bound.c). */
+struct bound {
+	char header[512];		/* GS2's */
+	char bare[512];			/* the client's first message without it */
+	char first[704];		/* the server's */
+	char nonce[512];
+};
+
 /* What must not outlive the attempt: in guarded memory, wiped when the attempt ends. */
 struct secret {
 	char password[PASSWORD_SIZE];
@@ -41,6 +49,7 @@ struct secret {
 	uint8_t challenge[CHALLENGE_SIZE];	/* the mechanism's next word */
 	uint32_t challenge_length;
 	struct store_user user;
+	struct bound bound;
 	struct secret *next;		/* of those not in use */
 };
 
@@ -49,6 +58,8 @@ struct login {
 	uint32_t mechanism;
 	struct Gsasl_session *sasl;
 	uint32_t steps;
+	bool spoken;			/* the client has said something in the exchange */
+	bool bound;			/* by tls-server-end-point: bound.c runs it */
 	enum login_next next;
 	bool admitted;			/* past the throttle */
 	struct secret *secret;
@@ -56,6 +67,7 @@ struct login {
 	struct question question;
 	int64_t asked;			/* when the question was put */
 	uint32_t store_at;		/* which of the configured stores is being tried */
+	bool nobody;			/* no user can have this name: none has it, whatever a store says */
 	bool found, locked;		/* in users.db */
 	bool unhashed;			/* there, but without a password */
 	bool trouble;			/* a store could not be asked */

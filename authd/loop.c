@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -124,7 +125,7 @@ loop_turn(void)
 	int n = epoll_wait(epoll, &e, 1, patience());
 
 	if (n == -1 && errno != EINTR)
-		fatal("epoll_wait: %m");
+		fatal("epoll_wait: %s", strerror(errno));
 	if (n == 1) {
 		struct source *s = e.data.ptr;
 		s->on_ready(s);

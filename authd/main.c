@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cache.h"
 #include "hash.h"
 #include "log.h"
 #include "memory.h"
@@ -24,7 +25,9 @@
 #include "privilege.h"
 #include "renewal.h"
 #include "sandbox.h"
+#include "shared.h"
 #include "system.h"
+#include "throttle.h"
 #include "verifier.h"
 #include "wipe.h"
 
@@ -71,6 +74,19 @@ harden(void)
 	prctl(PR_SET_DUMPABLE, 0);
 }
 
+/* For all children, which lock what they have once they are no longer root. */
+static void
+unlimit_locking(void)
+{
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY }, now;
+
+	if (people.root)
+		setrlimit(RLIMIT_MEMLOCK, &all);
+	if (getrlimit(RLIMIT_MEMLOCK, &now) == 0 && now.rlim_cur != RLIM_INFINITY)
+		log_text(LOG_WARNING, "memory is not locked: what libraries copy of a password may reach a swap device; "
+		    "start authd as root, or without a limit (LimitMEMLOCK=infinity)");
+}
+
 /* The child's first steps: nothing of the parent's stays open, and root goes for good where it is not needed. */
 static void
 child_begin(bool keep_listener, bool keep_root)
@@ -78,16 +94,20 @@ child_begin(bool keep_listener, bool keep_root)
 	for (size_t i = 0; i < GENERATIONS; i++)
 		if (generations[i].verifier != 0)
 			close(generations[i].control);
-	if (!keep_listener)
+	if (!keep_listener) {
 		close(listener);
+		shared_drop();
+	}
 	renewal_forget();
 	/* hashers and the keeper open nothing more; the verifier does, and Landlock knows what */
 	if (people.root && !keep_root && !keep_listener)
 		sandbox_empty_root(&conf);
 	if (people.root && !keep_root && privilege_drop(people.uid, people.gid) == -1)
-		fatal("cannot become uid %u, gid %u for good: %m", (unsigned)people.uid, (unsigned)people.gid);
+		fatal("cannot become uid %u, gid %u for good: %s", (unsigned)people.uid, (unsigned)people.gid, strerror(errno));
 	/* A change of user takes both of these back. */
 	harden();
+	if (!wipe_lock())
+		log_text(LOG_WARNING, "memory could not be locked: %s", strerror(errno));
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 
@@ -132,7 +152,7 @@ worker_start(struct generation *g, struct child *w)
 	w->started = clock_ms();
 	w->not_before = w->started + TOO_SOON;
 	if (message_pair(pair) == -1) {
-		log_text(LOG_ERR, "no channel to a new process: %m");
+		log_text(LOG_ERR, "no channel to a new process: %s", strerror(errno));
 		return;
 	}
 	pid_t pid = fork_named(w->side == SIDE_PAM ? "authd: pam" : "authd: hasher");
@@ -142,9 +162,9 @@ worker_start(struct generation *g, struct child *w)
 	}
 	close(pair[0]);
 	if (pid == -1)
-		log_text(LOG_ERR, "no new process: %m");
+		log_text(LOG_ERR, "no new process: %s", strerror(errno));
 	else if (attach(g->control, w->side, pair[1]) == -1)
-		log_text(LOG_WARNING, "the verifier cannot be told of a new process: %m");
+		log_text(LOG_WARNING, "the verifier cannot be told of a new process: %s", strerror(errno));
 	close(pair[1]);
 	w->pid = pid == -1 ? 0 : pid;
 }
@@ -192,7 +212,7 @@ generation_start(void)
 	}
 	close(pair[0]);
 	if (pid == -1) {
-		log_text(LOG_ERR, "no new verifier: %m");
+		log_text(LOG_ERR, "no new verifier: %s", strerror(errno));
 		close(pair[1]);
 		return -1;
 	}
@@ -369,7 +389,7 @@ directory_make(const char *path, mode_t mode)
 	if (mkdir(path, mode) == 0)
 		chmod(path, mode);
 	else if (errno != EEXIST)
-		fatal("%s: cannot be made: %m", path);
+		fatal("%s: cannot be made: %s", path, strerror(errno));
 	if (lstat(path, &st) == -1 || !S_ISDIR(st.st_mode))
 		fatal("%s: is not a directory", path);
 	if ((st.st_uid != 0 && st.st_uid != geteuid()) || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
@@ -420,14 +440,14 @@ state_start(void)
 
 	directory_make(conf.state_dir, 0755);
 	if (memory_directory(&conf, path, sizeof path) == -1)
-		fatal("state-dir: %m");
+		fatal("state-dir: %s", strerror(errno));
 	if (mkdir(path, 0700) == -1 && errno != EEXIST)
-		fatal("%s: cannot be made: %m", path);
+		fatal("%s: cannot be made: %s", path, strerror(errno));
 	/* root follows no link here: the directory above is nobody else's to write */
 	if (lstat(path, &st) == -1 || !S_ISDIR(st.st_mode))
 		fatal("%s: is not a directory", path);
 	if (st.st_uid != people.uid && lchown(path, people.uid, people.gid) == -1)
-		fatal("%s: cannot be given to uid %u: %m", path, (unsigned)people.uid);
+		fatal("%s: cannot be given to uid %u: %s", path, (unsigned)people.uid, strerror(errno));
 }
 
 static void
@@ -437,10 +457,10 @@ listen_start(void)
 
 	directory_make(conf.run_dir, 0755);
 	if (conf_run_path(&conf, "authd.sock", path, sizeof path) == -1)
-		fatal("run-dir: %m");
+		fatal("run-dir: %s", strerror(errno));
 	listener = unix_listen(path, 0666, 512);
 	if (listener == -1)
-		fatal("%s: cannot be served: %m", path);
+		fatal("%s: cannot be served: %s", path, strerror(errno));
 }
 
 static const char *
@@ -456,9 +476,9 @@ static void
 confine(void)
 {
 	const struct sandbox_path paths[] = {
-		{ "/", SANDBOX_READ },
-		{ conf.run_dir, SANDBOX_WRITE | SANDBOX_SOCKET },
-		{ conf.state_dir, SANDBOX_WRITE },
+		{ .path = "/", .rights = SANDBOX_READ },
+		{ .path = conf.run_dir, .rights = SANDBOX_WRITE | SANDBOX_SOCKET },
+		{ .path = conf.state_dir, .rights = SANDBOX_WRITE },
 	};
 
 	sandbox_enter(CELL_AUTHD, &conf, paths, sizeof paths / sizeof paths[0]);
@@ -495,7 +515,7 @@ main(int argc, char **argv)
 		fatal("libsodium cannot be used");
 	log_open(&conf, -1);
 	if (chdir("/") == -1)
-		fatal("/: %m");
+		fatal("/: %s", strerror(errno));
 	umask(022);
 	harden();
 	sandbox_check(&conf);
@@ -510,6 +530,9 @@ main(int argc, char **argv)
 	sigaddset(&signals, SIGIO);	/* renewal_turn has something to do */
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	unlimit_locking();
+	throttle_make();
+	cache_make();
 	if (generation_start() == -1)
 		fatal("authd cannot start");
 	renewal_start(&conf, people.pop3d, keeper_begin);

@@ -56,7 +56,7 @@ try_open(void)
 {
 	if (!lock_take()) {
 		if (errno != EAGAIN && errno != EACCES)
-			log_text(LOG_WARNING, "%s: %m; last logins and upgraded hashes are not remembered", file);
+			log_text(LOG_WARNING, "%s: %s; last logins and upgraded hashes are not remembered", file, strerror(errno));
 		return;
 	}
 	if (db_open(&db, file, DB_CREATE, EDIT_CACHE) == -1 && (errno == EIO || errno == EINVAL)) {
@@ -65,7 +65,7 @@ try_open(void)
 			db_open(&db, file, DB_CREATE, EDIT_CACHE);
 	}
 	if (db == NULL)
-		log_text(LOG_WARNING, "%s: %m; last logins and upgraded hashes are not remembered", file);
+		log_text(LOG_WARNING, "%s: %s; last logins and upgraded hashes are not remembered", file, strerror(errno));
 }
 
 void
@@ -127,7 +127,7 @@ memory_put(const char *user, const struct memory *m)
 	memcpy(name, user, key.size);
 	int error = db->put(db, NULL, &key, &value, 0);
 	if (error != 0 && db_errno(error) == -1)
-		log_text(LOG_WARNING, "the memory of logins cannot be written: %m");
+		log_text(LOG_WARNING, "the memory of logins cannot be written: %s", strerror(errno));
 	dirty = true;
 	sodium_memzero(&r, sizeof r);
 }
@@ -141,7 +141,7 @@ memory_sync(void)
 		return;
 	int error = db->sync(db, 0);
 	if (error != 0 && db_errno(error) == -1)
-		log_text(LOG_WARNING, "the memory of logins cannot be written: %m");
+		log_text(LOG_WARNING, "the memory of logins cannot be written: %s", strerror(errno));
 	dirty = false;
 }
 

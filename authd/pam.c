@@ -20,6 +20,7 @@
 #include "log.h"
 #include "store.h"
 #include "system.h"
+#include "wipe.h"
 
 /* What the child writes into its pipe: one write, one read. */
 struct outcome {
@@ -163,6 +164,7 @@ child(const struct conf *c, struct message *m, int out)
 	int null = open("/dev/null", O_RDWR);
 
 	setsid();
+	wipe_lock();
 	if (null == -1 || dup2(null, 0) == -1 || dup2(null, 1) == -1 || dup2(null, 2) == -1)
 		_exit(1);
 	string_copy(o.user, sizeof o.user, m->body.attempt.user);
@@ -184,7 +186,7 @@ verdict(int channel, uint64_t ticket, enum denial denial, const struct outcome *
 	m->body.verdict.pam = o->pam;
 	memcpy(m->body.verdict.user, o->user, sizeof o->user);
 	if (message_send(channel, m) == -1)
-		log_text(LOG_WARNING, "a PAM verdict could not be delivered: %m");
+		log_text(LOG_WARNING, "a PAM verdict could not be delivered: %s", strerror(errno));
 	free(m);
 }
 
@@ -342,7 +344,7 @@ pam_run(const struct conf *c, int channel)
 		size_t n = poll_list(channel, polls, whose);
 		if (poll(polls, n, patience()) == -1) {
 			if (errno != EINTR)
-				fatal("poll: %m");
+				fatal("poll: %s", strerror(errno));
 			n = 0;		/* nothing was looked at */
 		}
 		if (terminated)

@@ -7,7 +7,7 @@
 
 #include "login.h"
 
-#define PEER_FAILURES	5	/* the last of them ends the connection's right to ask */
+#define PEER_FAILURES	10	/* the last of them ends the connection's right to ask */
 
 enum peer_phase {
 	PEER_NEW,		/* HELLO is to come */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bound.h"
 #include "log.h"
 #include "peer.h"
 #include "system.h"
@@ -23,6 +24,7 @@ static const struct exchange {
 } exchanges[MECHANISM_COUNT] = {
 	[MECHANISM_SCRAM_SHA_256_PLUS] = { "SCRAM-SHA-256-PLUS", true },
 	[MECHANISM_SCRAM_SHA_256] = { "SCRAM-SHA-256", true },
+	[MECHANISM_EXTERNAL] = { "EXTERNAL", true },
 	[MECHANISM_CRAM_MD5] = { "CRAM-MD5", true },
 	[MECHANISM_PLAIN] = { "PLAIN", false },
 	[MECHANISM_LOGIN] = { "LOGIN", false },
@@ -32,9 +34,8 @@ static const struct exchange {
 static Gsasl *library;
 static const struct conf *conf;
 
-/* SASLprep; what cannot be prepared stays as it is, and will be nobody's name. */
-static bool
-take_name(char *to, const char *from)
+bool
+sasl_name(char *to, const char *from)
 {
 	char *prepared = NULL;
 	bool fits;
@@ -54,8 +55,8 @@ take_names(Gsasl_session *session, struct login *l)
 {
 	const char *authzid = gsasl_property_fast(session, GSASL_AUTHZID);
 
-	return take_name(l->user, gsasl_property_fast(session, GSASL_AUTHID)) &&
-	    (authzid == NULL || take_name(l->authzid, authzid));
+	return sasl_name(l->user, gsasl_property_fast(session, GSASL_AUTHID)) &&
+	    (authzid == NULL || sasl_name(l->authzid, authzid));
 }
 
 /* PLAIN and LOGIN ask us to validate: it is noted here and done later, since hashers and PAM take their time. */
@@ -122,20 +123,30 @@ set_secret(Gsasl_session *session, struct login *l)
 	return rc;
 }
 
-/*
- * The TLS facts, where -PLUS is offered on this connection: then a client that says the server has no -PLUS has been lied
- * to on the way, and GNU SASL refuses it.
- */
+/* GNU SASL asks for the binding that the client has named, and does without when it is not that of this connection. */
 static int
 set_binding(Gsasl_session *session, const struct login *l, Gsasl_property property)
 {
 	const struct body_hello *h = peer_hello(l);
 	const char *type = property == GSASL_CB_TLS_EXPORTER ? "tls-exporter" : "tls-unique";
 
-	if (!conf_has(&conf->mechanisms, MECHANISM_SCRAM_SHA_256_PLUS) || strcmp(h->binding_type, type) != 0 ||
-	    h->binding_length == 0)
+	if (l->mechanism != MECHANISM_SCRAM_SHA_256_PLUS || strcmp(h->binding_type, type) != 0 || h->binding_length == 0)
 		return GSASL_NO_CALLBACK;
 	return set_base64(session, property, h->binding, h->binding_length);
+}
+
+/* EXTERNAL: who the certificate belongs to. Whether the client asks for that one's mail is compared where it is for all mechanisms. */
+static int
+check_certificate(Gsasl_session *session, struct login *l)
+{
+	const char *authzid = gsasl_property_fast(session, GSASL_AUTHZID);
+
+	if (authzid != NULL && !sasl_name(l->authzid, authzid))
+		return GSASL_AUTHENTICATION_ERROR;
+	if (vouch_certificate(l, peer_hello(l)))
+		return GSASL_OK;
+	l->reason = "unknown-certificate";
+	return GSASL_AUTHENTICATION_ERROR;
 }
 
 static int
@@ -157,6 +168,8 @@ on_property(Gsasl *ctx, Gsasl_session *session, Gsasl_property property)
 		return set_scram(session, l);
 	case GSASL_PASSWORD:
 		return set_secret(session, l);
+	case GSASL_VALIDATE_EXTERNAL:
+		return check_certificate(session, l);
 	case GSASL_CB_TLS_EXPORTER:
 	case GSASL_CB_TLS_UNIQUE:
 		return set_binding(session, l, property);
@@ -218,17 +231,27 @@ result_of(int rc, struct login *l)
 	}
 }
 
-enum sasl_result
-sasl_step(struct login *l, const uint8_t *data, size_t length)
+/*
+ * A client that could bind to the TLS connection but says that this server cannot ("y", RFC 5802 section 6) was shown another list of
+ * mechanisms than ours.
+ */
+static bool
+is_downgraded(const struct login *l, const uint8_t *data)
+{
+	const struct body_hello *h = peer_hello(l);
+
+	return l->mechanism == MECHANISM_SCRAM_SHA_256 && data[0] == 'y' && h->binding_length + h->end_point_length > 0 &&
+	    conf_has(&conf->mechanisms, MECHANISM_SCRAM_SHA_256_PLUS);
+}
+
+static enum sasl_result
+library_step(struct login *l, const uint8_t *data, size_t length)
 {
 	char *made = NULL;
 	size_t made_length = 0;
-
-	l->secret->challenge_length = 0;
-	if (++l->steps > STEPS_MOST)
-		return SASL_MALFORMED;
 	int rc = gsasl_step(l->sasl, (const char *)data, length, &made, &made_length);
 	enum sasl_result result = result_of(rc, l);
+
 	if (made_length > sizeof l->secret->challenge)
 		result = SASL_MALFORMED;
 	else if (made_length > 0) {
@@ -237,6 +260,24 @@ sasl_step(struct login *l, const uint8_t *data, size_t length)
 	}
 	gsasl_free(made);
 	return result;
+}
+
+enum sasl_result
+sasl_step(struct login *l, const uint8_t *data, size_t length)
+{
+	bool first = !l->spoken && length > 0;
+
+	l->secret->challenge_length = 0;
+	if (++l->steps > STEPS_MOST)
+		return SASL_MALFORMED;
+	l->spoken = l->spoken || first;
+	if (first && is_downgraded(l, data)) {
+		l->reason = "downgraded";
+		return SASL_WRONG;
+	}
+	if (first && l->mechanism == MECHANISM_SCRAM_SHA_256_PLUS)
+		l->bound = bound_is(peer_hello(l), data, length);
+	return l->bound ? bound_step(l, data, length) : library_step(l, data, length);
 }
 
 void

@@ -5,6 +5,7 @@
 #ifndef POSTERN_AUTHD_SASL_H
 #define POSTERN_AUTHD_SASL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,8 +29,11 @@ bool sasl_knows(uint32_t mechanism);
 /* Begins the exchange of l->mechanism. 0, or -1. */
 int sasl_begin(struct login *l);
 
-/* Gives the client's data. */
+/* Gives the client's data; NULL if it sent none, which is not the same as an empty response. */
 enum sasl_result sasl_step(struct login *l, const uint8_t *data, size_t length);
+
+/* SASLprep, into `to` (of USER_SIZE); what cannot be prepared stays as it is, and will be nobody's name. False if it is too long. */
+bool sasl_name(char *to, const char *from);
 
 /* Ends the exchange; nothing if there is none. */
 void sasl_end(struct login *l);

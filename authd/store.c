@@ -17,7 +17,7 @@
  * this version does not know makes the record unreadable rather than half understood.
  */
 #define RECORD_VERSION	1
-enum tag { TAG_LOCKED = 1, TAG_HASH, TAG_SCRAM, TAG_SECRET, TAG_APP, TAG_SALT_KEY, TAG_ITERATIONS };
+enum tag { TAG_LOCKED = 1, TAG_HASH, TAG_SCRAM, TAG_SECRET, TAG_APP, TAG_SALT_KEY, TAG_ITERATIONS, TAG_CERTIFICATE };
 
 struct cursor {
 	uint8_t *at;
@@ -99,6 +99,10 @@ store_encode(const struct store_user *u, size_t *length)
 	}
 	for (uint32_t i = 0; i < u->apps; i++)
 		put_app(&c, &u->app[i]);
+	for (uint32_t i = 0; i < u->certificates; i++) {
+		put_field(&c, TAG_CERTIFICATE, STORE_FINGERPRINT);
+		put_bytes(&c, u->certificate[i], STORE_FINGERPRINT);
+	}
 	*length = (size_t)(c.at - record);
 	return record;
 }
@@ -189,6 +193,9 @@ get_field(struct store_user *u, uint64_t tag, struct view v)
 		return v.left <= sizeof u->secret && get_bytes(&v, u->secret, v.left);
 	case TAG_APP:
 		return get_app(&v, u);
+	case TAG_CERTIFICATE:
+		return u->certificates < STORE_CERTIFICATES && v.left == STORE_FINGERPRINT &&
+		    get_bytes(&v, u->certificate[u->certificates++], v.left);
 	default:
 		return false;
 	}
@@ -289,15 +296,39 @@ decode_meta(struct store_meta *meta, const uint8_t *record, size_t length)
 	return -1;
 }
 
+/* Well-formed UTF-8 (RFC 3629): no octet alone, no longer form than needed, no surrogates. */
+static bool
+is_utf8(const char *text)
+{
+	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+	const unsigned char *at = (const unsigned char *)text;
+
+	while (*at != '\0') {
+		unsigned char lead = *at++;
+		unsigned more = lead < 0x80 ? 0 : lead >> 5 == 6 ? 1 : lead >> 4 == 14 ? 2 : lead >> 3 == 30 ? 3 : 4;
+		if (more == 4)
+			return false;
+		uint32_t point = more == 0 ? lead : lead & (0x3fu >> more);
+		for (unsigned i = 0; i < more; i++, at++) {
+			if (*at >> 6 != 2)
+				return false;
+			point = point << 6 | (*at & 0x3fu);
+		}
+		if (point < least[more] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
+			return false;
+	}
+	return true;
+}
+
 /* A name ends up in paths, log lines and PAM: what means something to any of them is not part of one. */
 const char *
 store_name_check(const char *name)
 {
-	static const char accepted[] = "accepted: 1 to 255 octets, no blanks, control characters, '/' or ':', "
+	static const char accepted[] = "accepted: 1 to 255 octets of UTF-8, no blanks, control characters, '/' or ':', "
 	    "and no '.' or '-' in front";
 	size_t n = strlen(name);
 
-	if (n == 0 || n >= USER_SIZE || name[0] == '.' || name[0] == '-')
+	if (n == 0 || n >= USER_SIZE || name[0] == '.' || name[0] == '-' || !is_utf8(name))
 		return accepted;
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)name[i] <= ' ' || name[i] == 0x7f || name[i] == '/' || name[i] == ':')
@@ -380,6 +411,25 @@ db_find_user(DB *db, const char *name, struct store_user *u)
 	return found;
 }
 
+void
+certificate_key(uint8_t key[static CERTIFICATE_KEY_SIZE], const uint8_t fingerprint[static STORE_FINGERPRINT])
+{
+	memcpy(key, CERTIFICATE_KEY, CERTIFICATE_KEY_SIZE - STORE_FINGERPRINT);
+	memcpy(key + CERTIFICATE_KEY_SIZE - STORE_FINGERPRINT, fingerprint, STORE_FINGERPRINT);
+}
+
+int
+db_find_certificate(DB *db, const uint8_t fingerprint[static STORE_FINGERPRINT], char user[static USER_SIZE])
+{
+	uint8_t key[CERTIFICATE_KEY_SIZE];
+	size_t length;
+
+	certificate_key(key, fingerprint);
+	int found = db_get(db, key, sizeof key, (uint8_t *)user, USER_SIZE - 1, &length);
+	user[found == 1 ? length : 0] = '\0';
+	return found;
+}
+
 int
 db_find_meta(DB *db, struct store_meta *meta)
 {
@@ -436,6 +486,15 @@ store_find(struct store_file *s, const char *name, struct store_user *u)
 }
 
 int
+store_find_certificate(struct store_file *s, const uint8_t fingerprint[static STORE_FINGERPRINT], char user[static USER_SIZE])
+{
+	int open = ensure_open(s);
+
+	user[0] = '\0';
+	return open == 1 ? db_find_certificate(s->db, fingerprint, user) : open;
+}
+
+int
 store_meta(struct store_file *s, struct store_meta *meta)
 {
 	int open = ensure_open(s);
@@ -443,7 +502,7 @@ store_meta(struct store_file *s, struct store_meta *meta)
 	return open == 1 ? db_find_meta(s->db, meta) : open;
 }
 
-/* Walks the whole file; a name is a key without the meta record. */
+/* Walks the whole file; what is no user's has a key that begins with a NUL. */
 static int
 each_record(DBC *cursor, int (*each)(const char *, const struct store_user *, void *), void *arg)
 {
@@ -453,7 +512,7 @@ each_record(DBC *cursor, int (*each)(const char *, const struct store_user *, vo
 	int error, result = 0;
 
 	while (result == 0 && (error = cursor->get(cursor, &key, &value, DB_NEXT)) == 0) {
-		if (key.size == META_KEY_SIZE && memcmp(key.data, META_KEY, META_KEY_SIZE) == 0)
+		if (key.size > 0 && *(const char *)key.data == '\0')
 			continue;
 		if (key.size >= sizeof name || store_decode(&u, value.data, value.size) == -1)
 			return errno = EPROTO, -1;

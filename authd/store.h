@@ -24,6 +24,8 @@
 #define STORE_FROM_SIZE		64	/* a network, as text */
 #define STORE_KEY_SIZE		32
 #define STORE_DIGEST_SIZE	32
+#define STORE_CERTIFICATES	8	/* a user */
+#define STORE_FINGERPRINT	32	/* SHA-256 of a certificate, or of its public key */
 
 struct store_scram {
 	uint32_t iterations;	/* 0: there is no verifier */
@@ -50,6 +52,8 @@ struct store_user {
 	uint8_t secret[STORE_SECRET_MAX];
 	uint32_t apps;
 	struct store_app app[STORE_APPS];
+	uint32_t certificates;
+	uint8_t certificate[STORE_CERTIFICATES][STORE_FINGERPRINT];
 	/* set by store_find: of the whole record; another one means that something of it was changed */
 	uint8_t digest[STORE_DIGEST_SIZE];
 };
@@ -82,6 +86,8 @@ void store_end(struct store_file *s);
  * another version, EACCES). The caller wipes *u.
  */
 int store_find(struct store_file *s, const char *name, struct store_user *u);
+/* Whose certificate is it? As store_find; what it finds is an index: the user's own record has the last word. */
+int store_find_certificate(struct store_file *s, const uint8_t fingerprint[static STORE_FINGERPRINT], char user[static USER_SIZE]);
 /* The same for the file itself. */
 int store_meta(struct store_file *s, struct store_meta *meta);
 
@@ -118,7 +124,12 @@ int edit_find_account(struct store_edit *e, const char *name, struct account *a)
 int edit_meta(struct store_edit *e, struct store_meta *meta);
 int edit_put(struct store_edit *e, const char *name, const struct store_user *u, const struct account *a);
 int edit_put_meta(struct store_edit *e, const struct store_meta *meta);
+/* With his certificates. */
 int edit_remove(struct store_edit *e, const char *name);
+/* The index of certificates: as store_find_certificate, and its changes. */
+int edit_find_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT], char user[static USER_SIZE]);
+int edit_put_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT], const char *user);
+int edit_remove_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT]);
 
 /* In which order the two new files take their names: see lib/accounts.h. */
 enum edit_order { EDIT_ADDS, EDIT_REMOVES };

@@ -182,20 +182,57 @@ edit_put_meta(struct store_edit *e, const struct store_meta *meta)
 	return put_secret(e->users_db, META_KEY, META_KEY_SIZE, record, length);
 }
 
+static int
+remove_key(DB *db, const void *name, size_t length)
+{
+	uint8_t key_bytes[USER_SIZE];
+	DBT key = { .data = key_bytes, .size = (uint32_t)length };
+
+	if (length >= sizeof key_bytes)
+		return errno = ENAMETOOLONG, -1;
+	memcpy(key_bytes, name, length);
+	int error = db->del(db, NULL, &key, 0);
+	return error == 0 || error == DB_NOTFOUND ? 0 : db_errno(error);
+}
+
+int
+edit_find_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT], char user[static USER_SIZE])
+{
+	return db_find_certificate(e->users_db, fingerprint, user);
+}
+
+int
+edit_put_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT], const char *user)
+{
+	uint8_t key[CERTIFICATE_KEY_SIZE], name[USER_SIZE];
+	size_t length = strlen(user);
+
+	certificate_key(key, fingerprint);
+	memcpy(name, user, length);
+	return put(e->users_db, key, sizeof key, name, length);
+}
+
+int
+edit_remove_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT])
+{
+	uint8_t key[CERTIFICATE_KEY_SIZE];
+
+	certificate_key(key, fingerprint);
+	return remove_key(e->users_db, key, sizeof key);
+}
+
 int
 edit_remove(struct store_edit *e, const char *name)
 {
-	char key_bytes[USER_SIZE];
-	DBT key = { .data = key_bytes, .size = (uint32_t)strlen(name) };
-	DB *users = e->users_db, *accounts = e->accounts_db;
+	static struct store_user u;
+	int found = edit_find(e, name, &u), result = found == -1 ? -1 : 0;
 
-	if (key.size >= sizeof key_bytes)
-		return errno = ENAMETOOLONG, -1;
-	memcpy(key_bytes, name, key.size);
-	int error = users->del(users, NULL, &key, 0);
-	if (error == 0 || error == DB_NOTFOUND)
-		error = accounts->del(accounts, NULL, &key, 0);
-	return error == 0 || error == DB_NOTFOUND ? 0 : db_errno(error);
+	for (uint32_t i = 0; found == 1 && i < u.certificates && result == 0; i++)
+		result = edit_remove_certificate(e, u.certificate[i]);
+	sodium_memzero(&u, sizeof u);
+	if (result == 0)
+		result = remove_key(e->users_db, name, strlen(name));
+	return result == 0 ? remove_key(e->accounts_db, name, strlen(name)) : -1;
 }
 
 static int

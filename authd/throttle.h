@@ -9,7 +9,18 @@
 
 #include <stdint.h>
 
-void throttle_start(void);
+#include "conf.h"
+
+/* The parent: makes the tables, which are of a fixed size. */
+void throttle_make(void);
+
+/*
+ * The verifier: reads what an authd before this one has left in state-dir, unless another verifier has. A file that is damaged, or from
+ * the future, counts for nothing.
+ */
+void throttle_start(const struct conf *c);
+/* Writes it down, if anything has changed: at most some 800 KB. Called now and then, and at the end. */
+void throttle_save(void);
 
 /*
  * An attempt begins: it counts as a failure until throttle_refund says otherwise, so that hanging up early gains nothing.

@@ -47,7 +47,7 @@ on_listener(struct source *s)
 
 	if (fd == -1) {
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_text(LOG_WARNING, "a connection could not be accepted: %m");
+			log_text(LOG_WARNING, "a connection could not be accepted: %s", strerror(errno));
 		return;
 	}
 	if (uid == pop3d_uid || uid == geteuid() || uid == 0) {
@@ -71,6 +71,7 @@ on_control(struct source *s)
 	if (got == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got != 1) {
+		throttle_save();
 		memory_end();
 		_exit(0);
 	}
@@ -95,11 +96,11 @@ confine(const struct conf *c)
 	slash[slash == directory ? 1 : 0] = '\0';
 	char own[CONF_STRING + 16];
 	if (memory_directory(c, own, sizeof own) == -1)
-		fatal("state-dir: %m");
+		fatal("state-dir: %s", strerror(errno));
 	const struct sandbox_path paths[] = {
-		{ directory, SANDBOX_READ },
-		{ c->run_dir, SANDBOX_READ },
-		{ own, SANDBOX_READ | SANDBOX_WRITE },
+		{ .path = directory, .rights = SANDBOX_READ },
+		{ .path = c->run_dir, .rights = SANDBOX_READ },
+		{ .path = own, .rights = SANDBOX_READ | SANDBOX_WRITE },
 	};
 	sandbox_enter(CELL_VERIFIER, c, paths, sizeof paths / sizeof paths[0]);
 }
@@ -108,10 +109,11 @@ static void
 on_sync(struct timer *t)
 {
 	memory_sync();
+	throttle_save();
 	timer_set(t, clock_ms() + SYNC_MS);
 }
 
-/* The next verifier writes the memory from now on. */
+/* The next verifier writes the files from now on. */
 static void
 drain(void)
 {
@@ -132,7 +134,7 @@ verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
 	pop3d_uid = pop3d;
 	sigaction(SIGHUP, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	throttle_start();
+	throttle_start(c);
 	cache_start(c->cache_ttl);
 	sasl_start(c);
 	memory_start(c);
@@ -141,7 +143,7 @@ verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
 	peers_start(c);
 	grant_start(c);
 	if (loop_start() == -1 || loop_watch(&listener) == -1 || loop_watch(&control) == -1)
-		fatal("the event loop could not be started: %m");
+		fatal("the event loop could not be started: %s", strerror(errno));
 	sync_timer.on_due = on_sync;
 	timer_set(&sync_timer, clock_ms() + 1000);	/* the verifier before this one has closed the memory by then */
 	confine(c);
@@ -149,6 +151,8 @@ verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
 		loop_turn();
 	if (hangup && !terminated)
 		drain();
+	else
+		throttle_save();
 	memory_end();
 	_exit(0);
 }

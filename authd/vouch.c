@@ -1,5 +1,6 @@
 #include "vouch.h"
 
+#include <errno.h>
 #include <security/pam_appl.h>
 #include <sodium.h>
 #include <string.h>
@@ -53,7 +54,7 @@ find_user(struct login *l)
 	l->found = found == 1;
 	l->locked = l->found && l->secret->user.locked;
 	if (found == -1) {
-		log_text(LOG_ERR, "%s: cannot be read: %m", conf->db);
+		log_text(LOG_ERR, "%s: cannot be read: %s", conf->db, strerror(errno));
 		l->trouble = true;
 	}
 }
@@ -95,6 +96,26 @@ vouch_secret(struct login *l, char text[static TOKEN_TEXT])
 	token_make(text);
 	if (l->found && !l->locked && have_key() && secret_open(&l->secret->user, key, l->user, text) == -1)
 		token_make(text);
+}
+
+bool
+vouch_certificate(struct login *l, const struct body_hello *h)
+{
+	const uint8_t *shown[2] = { h->certificate, h->certificate_key };
+	const struct store_user *u = &l->secret->user;
+
+	for (size_t i = 0; i < 2; i++) {
+		if (store_find_certificate(&users, shown[i], l->user) != 1)
+			continue;
+		find_user(l);
+		/* the user's record decides, not the index to it */
+		for (uint32_t j = 0; l->found && j < u->certificates; j++)
+			if (memcmp(u->certificate[j], shown[i], STORE_FINGERPRINT) == 0)
+				return true;
+	}
+	l->user[0] = '\0';
+	l->found = l->locked = false;
+	return false;
 }
 
 static void try_store(struct login *l);
@@ -161,14 +182,14 @@ on_pam(struct login *l, enum answer answer, const struct body_verdict *verdict)
 {
 	int64_t spent = clock_ms() - l->asked;
 
-	if (answer == ANSWER_YES) {
+	if (answer == ANSWER_YES && !l->nobody) {
 		if (!l->locked)
 			cache_put(l->tag[STORE_PAM]);
 		login_vouched(l, STORE_PAM, verdict->user, "password");
 		return;
 	}
 	l->trouble = l->trouble || answer == ANSWER_UNKNOWN;
-	if (verdict != NULL && !l->found) {
+	if (verdict != NULL && !l->found && !l->nobody) {
 		l->reason = pam_reason(verdict->pam);
 		l->store = STORE_PAM;
 	}
@@ -219,7 +240,8 @@ ask(struct login *l, bool pam)
 
 	l->stage = LOGIN_ASKING;
 	l->asked = clock_ms();
-	*q = (struct question){ .pam = pam, .hash = l->secret->hash, .user = l->user, .client = peer_hello(l)->client,
+	/* a name that PAM must not see costs what another unknown one does */
+	*q = (struct question){ .pam = pam, .hash = l->secret->hash, .user = l->nobody ? "no-such-user" : l->user, .client = peer_hello(l)->client,
 		.password = pam ? l->secret->password : l->secret->prepared, .on_answer = on_answer };
 	if (question_ask(q) == -1)
 		login_trouble(l, "busy");

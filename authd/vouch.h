@@ -17,7 +17,9 @@ void vouch_due(struct login *l);
  * The SCRAM verifier of l->user; for one who is not there, is locked, or has none, a stable invention that nothing fits.
  */
 void vouch_scram(struct login *l, struct store_scram *s);
-/* The same with the secret of APOP and CRAM-MD5. */
+/* Whose is the certificate that the client has shown? True with l->user set; he may be locked. */
+bool vouch_certificate(struct login *l, const struct body_hello *h);
+/* The same as vouch_scram with the secret of APOP and CRAM-MD5. */
 void vouch_secret(struct login *l, char text[static TOKEN_TEXT]);
 
 #endif

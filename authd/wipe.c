@@ -8,6 +8,8 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 /* glibc's own, under the names it keeps for this purpose. */
@@ -44,5 +46,15 @@ realloc(void *memory, size_t size)
 	return moved;
 }
 #endif
+
+bool
+wipe_lock(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) == -1 || limit.rlim_cur != RLIM_INFINITY)
+		return true;
+	return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0;
+}
 
 const int wipe_is_linked = 1;

@@ -73,6 +73,9 @@ full_user(void)
 		u.app[i].expires = INT64_MIN;
 		u.app[i].no_delete = i % 2 == 0;
 	}
+	u.certificates = STORE_CERTIFICATES;
+	for (uint32_t i = 0; i < STORE_CERTIFICATES; i++)
+		memset(u.certificate[i], 0x80 + (int)i, sizeof u.certificate[i]);
 	return u;
 }
 
@@ -93,6 +96,8 @@ assert_same(const struct store_user *a, const struct store_user *b)
 		assert_int_equal(a->app[i].expires, b->app[i].expires);
 		assert_int_equal(a->app[i].no_delete, b->app[i].no_delete);
 	}
+	assert_int_equal(a->certificates, b->certificates);
+	assert_memory_equal(a->certificate, b->certificate, sizeof a->certificate);
 }
 
 static void
@@ -145,8 +150,10 @@ test_record_survives_damage(void **state)
 static void
 test_names(void **state)
 {
-	static const char *const good[] = { "a", "alice", "alice@example.org", "a.b-c_d+e", "m\xc3\xbcller", "0" };
-	static const char *const bad[] = { "", ".", "..", ".a", "-a", "a b", "a/b", "a:b", "a\n", "a\tb", "a\x7f" };
+	static const char *const good[] = { "a", "alice", "alice@example.org", "a.b-c_d+e", "m\xc3\xbcller", "0",
+		"\xe2\x82\xac", "\xf0\x9f\x93\xac" };
+	static const char *const bad[] = { "", ".", "..", ".a", "-a", "a b", "a/b", "a:b", "a\n", "a\tb", "a\x7f",
+		"\xff", "a\xc3", "\xc3(", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80", "\xf8\x88\x80\x80\x80" };
 	char large[USER_SIZE + 1];
 
 	(void)state;
@@ -205,6 +212,48 @@ test_reader_sees_each_change(void **state)
 	assert_int_equal(edit_commit(&e, EDIT_REMOVES), 0);
 	assert_int_equal(store_find(&s, "alice", &found), 0);
 	assert_int_equal(account_find(users, "alice", &where), 0);
+	store_end(&s);
+}
+
+/* A certificate leads to its user for as long as that user is there; users are listed without the index. */
+static int
+count_one(const char *name, const struct store_user *u, void *arg)
+{
+	(void)u;
+	assert_string_equal(name, "alice");
+	++*(int *)arg;
+	return 0;
+}
+
+static void
+test_certificates(void **state)
+{
+	struct store_user u = full_user();
+	struct account a = { .kind = STORE_AUTO };
+	struct store_edit e;
+	struct store_file s;
+	char owner[USER_SIZE];
+	int users_listed = 0;
+
+	(void)state;
+	store_start(&s, users);
+	assert_int_equal(store_find_certificate(&s, u.certificate[0], owner), 0);
+	add("alice", &u, &a);
+	assert_int_equal(store_find_certificate(&s, u.certificate[0], owner), 0);
+	assert_int_equal(edit_begin(&e, users, (gid_t)-1, EDIT_CACHE), 0);
+	for (uint32_t i = 0; i < u.certificates; i++)
+		assert_int_equal(edit_put_certificate(&e, u.certificate[i], "alice"), 0);
+	assert_int_equal(edit_remove_certificate(&e, u.certificate[1]), 0);
+	assert_int_equal(edit_commit(&e, EDIT_ADDS), 0);
+	assert_int_equal(store_find_certificate(&s, u.certificate[0], owner), 1);
+	assert_string_equal(owner, "alice");
+	assert_int_equal(store_find_certificate(&s, u.certificate[1], owner), 0);
+	assert_int_equal(store_each(users, count_one, &users_listed), 0);
+	assert_int_equal(users_listed, 1);
+	assert_int_equal(edit_begin(&e, users, (gid_t)-1, EDIT_CACHE), 0);
+	assert_int_equal(edit_remove(&e, "alice"), 0);
+	assert_int_equal(edit_commit(&e, EDIT_REMOVES), 0);
+	assert_int_equal(store_find_certificate(&s, u.certificate[0], owner), 0);
 	store_end(&s);
 }
 
@@ -393,6 +442,7 @@ main(void)
 		cmocka_unit_test(test_record_survives_damage),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test_setup_teardown(test_reader_sees_each_change, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_abandoned_change_is_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dead_writer_is_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files_are_private, setup, teardown),
