@@ -1,6 +1,6 @@
 /*
- * The certificates and their private keys: reading them, and finding every mistake that can be found before a client does. Only the keeper, and authd -t,
- * ever has a struct keys with something in it.
+ * The certificates and their private keys: reading them, and finding every mistake that can be found before a client
+ * does. Only the keeper, and authd -t, ever has a struct keys with something in it.
  */
 #ifndef POSTERN_AUTHD_KEYS_H
 #define POSTERN_AUTHD_KEYS_H
@@ -40,8 +40,9 @@ struct findings {
 };
 
 /*
- * Loads and checks all pairs of the configuration and its client-ca. Everything that is wrong is said, not only the first of it. With `dates` a certificate that
- * has expired, or is not yet valid, is a mistake like any other; without, it is said and served. 0, or -1 after a mistake: then there is nothing in *k.
+ * Loads and checks all pairs of the configuration and its client-ca. Everything that is wrong is said, not only the
+ * first of it. With `dates` a certificate that has expired, or is not yet valid, is a mistake like any other; without,
+ * it is said and served. 0, or -1 after a mistake: then there is nothing in *k.
  */
 int keys_load(struct keys *k, const struct conf *c, bool dates, struct findings *f);
 

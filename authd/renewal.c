@@ -271,7 +271,10 @@ renewal_start(const struct conf *c, uid_t pop3d, void (*become)(void))
 	renewal.conf = c;
 	renewal.pop3d = pop3d;
 	renewal.become = become;
-	/* For the keepers, of which later ones are started with less rights: what they read is never to reach a swap device. */
+	/*
+	 * For the keepers, of which later ones are started with less rights: what they read is never to reach a swap
+	 * device.
+	 */
 	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
 	if (geteuid() == 0)
 		(void)setrlimit(RLIMIT_MEMLOCK, &all);

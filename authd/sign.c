@@ -76,7 +76,10 @@ pair_find(const struct keys *k, const uint8_t *id)
 	return NULL;
 }
 
-/* Of a digest. OpenSSL puts the DigestInfo before it, or makes PSS of it, and does neither without knowing which digest it is. */
+/*
+ * Of a digest. OpenSSL puts the DigestInfo before it, or makes PSS of it, and does neither without knowing which digest
+ * it is.
+ */
 static bool
 sign_digest(EVP_PKEY *key, const struct scheme *scheme, const struct body_sign *s, uint8_t *out, size_t *size)
 {

@@ -6,8 +6,8 @@
 #include "messages.h"
 
 /*
- * Signs what *s asks for. NULL, with *out filled; or what is wrong with the question, which no pop3d asks that is sound:
- * then *out is empty. NULL and an empty *out: the library could not.
+ * Signs what *s asks for. NULL, with *out filled; or what is wrong with the question, which no pop3d asks that is
+ * sound: then *out is empty. NULL and an empty *out: the library could not.
  */
 const char *sign(const struct keys *k, const struct body_sign *s, struct body_signature *out);
 

@@ -1,6 +1,7 @@
 /*
- * The certificate chains: what authd's keeper tells pop3d of the certificates it has the keys of, in one sealed memfd. All of it is public. It is a row of
- * items: a pair, its certificates from the server's own upwards, the next pair, and so on; then the authorities that vouch for clients.
+ * The certificate chains: what authd's keeper tells pop3d of the certificates it has the keys of, in one sealed memfd.
+ * All of it is public. It is a row of items: a pair, its certificates from the server's own upwards, the next pair, and
+ * so on; then the authorities that vouch for clients.
  */
 #ifndef POSTERN_CHAINS_H
 #define POSTERN_CHAINS_H
@@ -42,7 +43,10 @@ struct chains {
 	size_t size, at;
 };
 
-/* Maps a sealed memfd whose items all lie inside, each of a known kind. 0, or -1 with errno (EPROTO: it is none). fd stays the caller's. */
+/*
+ * Maps a sealed memfd whose items all lie inside, each of a known kind. 0, or -1 with errno (EPROTO: it is none). fd
+ * stays the caller's.
+ */
 int chains_map(struct chains *c, int fd);
 /* The next item; false at the end. */
 bool chains_next(struct chains *c, struct chains_item *item);

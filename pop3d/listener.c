@@ -19,11 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "credentials.h"
 #include "log.h"
 #include "sandbox.h"
 #include "session.h"
 #include "system.h"
-#include "tls.h"
 
 #define STOP_MS		(20 * 1000)	/* how long running sessions get after SIGTERM */
 #define KEEPER_MS	1000		/* between two attempts to reach authd's keeper */
@@ -241,10 +241,10 @@ idle_release(void)
 static void
 keeper_seek(void)
 {
-	if (!tls_configured(state.conf) || state.keeper != -1 || clock_ms() < state.keeper_again)
+	if (!credentials_configured(state.conf) || state.keeper != -1 || clock_ms() < state.keeper_again)
 		return;
 	state.keeper_again = clock_ms() + KEEPER_MS;
-	state.keeper = tls_keeper_connect(state.conf, true);
+	state.keeper = credentials_connect(state.conf, true);
 	if (state.keeper == -1 && !state.keeper_missed)
 		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
 	state.keeper_missed = state.keeper == -1;
@@ -254,7 +254,7 @@ keeper_seek(void)
 static void
 keeper_hear(int milliseconds)
 {
-	int news = state.keeper != -1 ? tls_chains_receive(state.keeper, milliseconds) : 0;
+	int news = state.keeper != -1 ? credentials_receive(state.keeper, milliseconds) : 0;
 
 	if (news == -1)
 		keeper_drop();
@@ -419,9 +419,9 @@ reload(void)
 	fresh.max_connections = state.conf->max_connections;
 	fresh.prefork = state.conf->prefork;
 	*state.conf = fresh;
-	tls_prepare(state.conf);
+	credentials_prepare(state.conf);
 	state.keeper_again = 0;
-	if (!tls_configured(state.conf))
+	if (!credentials_configured(state.conf))
 		keeper_drop();
 	idle_release();
 	log_begin(LOG_INFO, "reload");
@@ -529,7 +529,7 @@ serve_once(int signals)
 {
 	keeper_seek();
 	children_ahead();
-	bool resting = clock_ms() < state.rest_until, seeking = tls_configured(state.conf) && state.keeper == -1;
+	bool resting = clock_ms() < state.rest_until, seeking = credentials_configured(state.conf) && state.keeper == -1;
 	nfds_t n = poll_fill(signals, resting), first = 2 + state.listener_count;
 	if (poll(state.poll, n, resting ? REST_MS : seeking ? KEEPER_MS : -1) <= 0)
 		return;
@@ -562,7 +562,7 @@ listener_run(struct conf *c, const struct listener *listeners, unsigned count)
 		fcntl(listeners[i].fd, F_SETFL, fcntl(listeners[i].fd, F_GETFL) | O_NONBLOCK);
 		listener_log(&listeners[i]);
 	}
-	tls_prepare(c);
+	credentials_prepare(c);
 	keeper_seek();
 	keeper_hear(START_MS);
 	confine(c);

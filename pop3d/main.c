@@ -7,13 +7,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "credentials.h"
 #include "listener.h"
 #include "log.h"
 #include "privilege.h"
 #include "sandbox.h"
 #include "session.h"
 #include "system.h"
-#include "tls.h"
 
 static struct listener listeners[LISTENERS];
 static unsigned listener_count;
@@ -78,7 +78,7 @@ check_tls(const struct conf *c)
 
 	for (unsigned i = 0; i < listener_count; i++)
 		wants = wants || listeners[i].implicit_tls;
-	if (wants && !tls_configured(c))
+	if (wants && !credentials_configured(c))
 		fatal("%s: [tls] certificate: none is set, and implicit TLS (-s, -S) needs one", c->file);
 }
 
@@ -102,8 +102,8 @@ main(int argc, char **argv)
 	sandbox_check(&conf);
 	tzset();	/* now, as gmtime(3) and strftime(3) would open files for it in the cell */
 	if (connection != -1) {
-		if (tls_configured(&conf))
-			tls_prepare(&conf);
+		if (credentials_configured(&conf))
+			credentials_prepare(&conf);
 		session_run(&conf, connection, connection == 0 ? 1 : connection, implicit_tls, -1);
 		return 0;
 	}

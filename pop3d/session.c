@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "ask.h"
+#include "credentials.h"
 #include "log.h"
 #include "proxy.h"
 #include "sandbox.h"
@@ -304,7 +305,7 @@ session_run(const struct conf *c, int in, int out, bool implicit_tls, int listen
 	s->stream.deadline = s->started + (int64_t)c->login_timeout * 1000;
 	s->stream.idle_ms = (int)c->login_timeout * 1000;
 	s->authd = ask_connect(c);
-	if (tls_configured(c) && (s->keeper = tls_keeper_connect(c, false)) == -1)
+	if (credentials_configured(c) && (s->keeper = credentials_connect(c, false)) == -1)
 		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
 	sandbox_enter(CELL_POP3D, c, NULL, 0);
 	if (client_behind(s, listener, implicit_tls)) {

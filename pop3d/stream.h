@@ -19,12 +19,15 @@ struct stream {
 	uint64_t octets_in, octets_out;
 };
 
-/* Makes both descriptors non-blocking and, if they are TCP, sets TCP_NODELAY and what notices a dead peer in about two minutes. */
+/*
+ * Makes both descriptors non-blocking and, if they are TCP, sets TCP_NODELAY and what notices a dead peer in about two
+ * minutes.
+ */
 void stream_start(struct stream *s, int in, int out);
 
 /*
- * Lets TLS begin, with the keeper's help: from now on all octets go through it. False if the handshake failed or the time is over: s->failed says, and no octet
- * may be sent any more.
+ * Lets TLS begin, with the keeper's help: from now on all octets go through it. False if the handshake failed or the
+ * time is over: s->failed says, and no octet may be sent any more.
  */
 bool stream_tls(struct stream *s, int keeper);
 

@@ -1,6 +1,7 @@
 /*
- * TLS of the connection, by GnuTLS. The certificate chains come from authd's keeper, and so does the one signature of a handshake: no private key is
- * ever in this process, nor any file opened here. No session is resumed: the keys of tickets would have to rest in a process that reads the network.
+ * TLS of the connection, by GnuTLS. The certificate chains come from authd's keeper (credentials.h), and so does the
+ * one signature of a handshake: no private key is ever in this process, nor any file opened here. No session is
+ * resumed: the keys of tickets would have to rest in a process that reads the network.
  */
 #ifndef POP3D_TLS_H
 #define POP3D_TLS_H
@@ -10,41 +11,28 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "conf.h"
 #include "messages.h"
-
-/* Has the configuration certificates? */
-bool tls_configured(const struct conf *c);
-
-/*
- * What is the same for all connections: the library, the list of what is accepted. Opens files: before the cell. May be called again after a reload. Fatal if
- * the library does not know what is wanted of it.
- */
-void tls_prepare(const struct conf *c);
-
-/* A conversation with the keeper, in which it says CHAINS without being asked; -1 with errno. The listener also follows: it hears of a change. */
-int tls_keeper_connect(const struct conf *c, bool follow);
-
-/*
- * Receives CHAINS, waiting at most `milliseconds`, and makes them those that are used if they are not already, in this process and its later children. 1 if
- * they are new, 0 if they were known; -1 if the keeper is gone or has sent nothing sound (logged): then close the conversation.
- */
-int tls_chains_receive(int keeper, int milliseconds);
 
 /* A connection's TLS. There is one a process. */
 struct tls;
 
 /*
- * Begins TLS on the descriptors; the keeper's conversation is for this handshake and stays the caller's. `deadline` is clock_ms() by which the keeper must have
- * signed. NULL if that cannot be (logged).
+ * Begins TLS on the descriptors; the keeper's conversation is for this handshake and stays the caller's. `deadline` is
+ * clock_ms() by which the keeper must have signed. NULL if that cannot be (logged).
  */
 struct tls *tls_begin(int in, int out, int keeper, int64_t deadline);
 
-/* As read(2) and write(2) on a non-blocking descriptor; after EAGAIN *events is what to poll for: POLLIN on in or POLLOUT on out. */
+/*
+ * As read(2) and write(2) on a non-blocking descriptor; after EAGAIN *events is what to poll for: POLLIN on in or
+ * POLLOUT on out.
+ */
 ssize_t tls_read(struct tls *t, void *buffer, size_t size, short *events);
 ssize_t tls_write(struct tls *t, const void *data, size_t length, short *events);
 
-/* 0 when the handshake is done; else -1 with errno: EAGAIN as above, EINTR, or it has failed: ECONNRESET, or EPROTO after an alert (tls_failure says why). */
+/*
+ * 0 when the handshake is done; else -1 with errno: EAGAIN as above, EINTR, or it has failed: ECONNRESET, or EPROTO
+ * after an alert (tls_failure says why).
+ */
 int tls_handshake(struct tls *t, short *events);
 const char *tls_failure(const struct tls *t);
 

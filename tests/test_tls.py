@@ -496,13 +496,13 @@ def test_cleartext_never(make_postern, authority, pairs):
     p.user("ann", "mbox", [MESSAGE])
     c = p.connect()
     capa = c.multi(b"CAPA")
-    assert b"USER" not in capa and b"STLS" in capa and not any(row.startswith(b"SASL") for row in capa)
+    assert b"USER" not in capa and b"STLS" in capa and not {b"PLAIN", b"LOGIN"} & set(b" ".join(capa).split())
     assert b"TLS" in c.err(b"USER ann")
     c.err(b"AUTH PLAIN")
     c.ok(b"STLS")
     over_tls(c, context(authority))
     capa = c.multi(b"CAPA")
-    assert b"USER" in capa and b"SASL PLAIN LOGIN" in capa
+    assert b"USER" in capa and {b"PLAIN", b"LOGIN"} <= set(b" ".join(capa).split())
     c.login("ann")
     c.quit()
 
