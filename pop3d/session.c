@@ -134,8 +134,12 @@ session_loop(struct session *s)
 	while (s->end == NULL) {
 		/* what was asked for ahead may be answered at any time, and is no reason to wake up */
 		s->stream.also = s->ahead == 0 ? s->worker : -1;
+		if (s->state == STATE_TRANSACTION)	/* for the whole line: an octet now and then is no sign of life */
+			s->stream.deadline = clock_ms() + s->stream.idle_ms;
 		if (!next_line(s, false, &line, &result))
 			break;
+		if (s->state == STATE_TRANSACTION)
+			s->stream.deadline = 0;
 		if (s->worker != -1 && s->stream.also_ready) {
 			/* Nothing was asked of the worker: it is gone, or another login took the maildrop over. */
 			output_err(&s->output, "[SYS/TEMP] the maildrop was closed; nothing was deleted");
