@@ -11,21 +11,22 @@ import pytest
 import harness
 from harness import REPO
 
-PORT = 11110
+PORT, TLS_PORT = 11110, 11995
 
 
 def port_is_taken():
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind(("127.0.0.1", PORT))
-            return False
-        except OSError:
-            return True
+    for port in (PORT, TLS_PORT):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                return True
+    return False
 
 
-# The demo's port is fixed, because manuals name it: where somebody's demo is running these tests step back.
-free = pytest.mark.skipif(port_is_taken(), reason="something listens on 127.0.0.1:%d" % PORT)
+# The demo's ports are fixed, because manuals name them: where somebody's demo is running these tests step back.
+free = pytest.mark.skipif(port_is_taken(), reason="something listens on 127.0.0.1:%d or %d" % (PORT, TLS_PORT))
 
 
 def left():
@@ -41,7 +42,8 @@ def test_check():
     before = left()
     done = run("demo", "--check")
     assert done.returncode == 0, done.stderr
-    assert "\nSubject: Welcome to Postern\n" in done.stdout.replace("\r\n", "\n")
+    assert done.stdout.replace("\r\n", "\n").count("\nSubject: Welcome to Postern\n") == 1
+    assert re.findall(r"^bootstrap: curl .*\b(pop3s?):", done.stderr, re.M) == ["pop3", "pop3s"]
     assert left() == before and not port_is_taken()
 
 
@@ -53,11 +55,13 @@ def test_runs_until_it_is_stopped(sig):
     shown = []
     for row in demo.process.stdout:
         shown.append(row.decode())
-        if "event=listening" in shown[-1]:
+        if "event=certificates" in shown[-1]:
             break
-    command = next(r.strip() for r in shown if r.strip().startswith("curl "))
-    got = subprocess.run(["sh", "-c", command + " -sS"], capture_output=True, timeout=60)
-    assert got.returncode == 0 and b"Subject: Welcome" in got.stdout, got
+    commands = [r.strip() for r in shown if r.strip().startswith("curl ")]
+    assert ["pop3s:" in c for c in commands] == [False, True]
+    for command in commands:
+        got = subprocess.run(["sh", "-c", command + " -sS"], capture_output=True, timeout=60)
+        assert got.returncode == 0 and b"Subject: Welcome" in got.stdout, got
     uids = {harness.process_name(p): harness.identity(p)[0][1] for p in demo.session()
             if harness.process_name(p).startswith(("pop3d", "authd", "spoold"))}
     assert len(uids) >= 3 and 0 not in uids.values(), uids
@@ -75,12 +79,13 @@ def test_runs_until_it_is_stopped(sig):
 
 
 @free
-def test_port_taken():
+@pytest.mark.parametrize("port", [PORT, TLS_PORT])
+def test_port_taken(port):
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", PORT))
+        s.bind(("127.0.0.1", port))
         s.listen()
         before = left()
         done = run("demo", "--check")
-    assert done.returncode == 1 and re.search("port %d .* is taken" % PORT, done.stderr)
+    assert done.returncode == 1 and re.search("port %d .* is taken" % port, done.stderr)
     assert left() == before
