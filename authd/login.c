@@ -65,6 +65,9 @@ release(struct login *l)
 	question_withdraw(&l->question);
 	grant_forget(l);
 	timer_clear(&l->timer);
+	if (l->charged)		/* it did not come to a good end */
+		throttle_settle(peer_hello(l)->client, l->user, false);
+	l->charged = false;
 	sasl_end(l);
 	secret_give(l->secret);
 	l->secret = NULL;
@@ -197,7 +200,7 @@ login_vouched(struct login *l, enum store store, const char *granted, const char
 	string_copy(l->granted, sizeof l->granted, granted);
 	l->reason = reason;
 	if (l->charged)
-		throttle_refund(peer_hello(l)->client, l->user);
+		throttle_settle(peer_hello(l)->client, l->user, true);
 	l->charged = false;
 	seconds = too_soon(l);
 	if (seconds > 0)

@@ -71,7 +71,7 @@ struct login {
 	bool found, locked;		/* in users.db */
 	bool unhashed;			/* there, but without a password */
 	bool trouble;			/* a store could not be asked */
-	bool charged;			/* the throttle counts it as a failure until it is refunded */
+	bool charged;			/* the throttle counts it as a failure until it is settled */
 	bool no_delete;
 	uint32_t store;			/* which vouched for the user */
 	const char *reason;		/* for the log */

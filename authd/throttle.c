@@ -32,12 +32,16 @@ struct rule {
 static const struct rule by_address = { 5, 500, 8000, 60000 };
 static const struct rule by_user = { 8, 250, 2000, 60000 };
 
+/* So many attempts at once are not taken for guesses before they are over. */
+#define UNDER_WAY_FREE	64
+
 /* An address with this much waiting in line gets no further place. */
 #define LINE_MOST	40000
 
 struct entry {
 	uint64_t key;		/* 0: free */
-	uint32_t failures;
+	uint32_t failures;	/* those under way among them, ... */
+	uint32_t under_way;	/* ... so many */
 	int64_t seen;
 	int64_t next;		/* by address: when the next in line may go */
 };
@@ -119,6 +123,23 @@ wait_for(uint32_t failures, const struct rule *r)
 	return wait < r->most ? wait : r->most;
 }
 
+/* One more attempt begins: what it has to wait, by what is known to have failed. */
+static int64_t
+wait_of_next(const struct entry *e, const struct rule *r)
+{
+	uint32_t excused = e->under_way < UNDER_WAY_FREE ? e->under_way : UNDER_WAY_FREE;
+
+	return wait_for(e->failures - (excused < e->failures ? excused : e->failures) + 1, r);
+}
+
+static void
+entry_charge(struct entry *e, int64_t now)
+{
+	e->failures++;
+	e->under_way++;
+	e->seen = now;
+}
+
 static int64_t
 charge_address(const char *address, int64_t now)
 {
@@ -127,12 +148,11 @@ charge_address(const char *address, int64_t now)
 	if (key == 0)
 		return 0;
 	struct entry *e = find(throttle->addresses, key, &by_address, now);
-	int64_t wait = wait_for(e->failures + 1, &by_address);
+	int64_t wait = wait_of_next(e, &by_address);
 	int64_t start = e->next > now ? e->next : now;
 	if (wait > 0 && start + wait - now > LINE_MOST)
 		return -1;
-	e->failures++;
-	e->seen = now;
+	entry_charge(e, now);
 	if (wait == 0)
 		return 0;
 	e->next = start + wait;
@@ -148,14 +168,13 @@ throttle_charge(const char *address, const char *user)
 	if (wait == -1)
 		return -1;
 	struct entry *e = find(throttle->users, key_of(user, strlen(user)), &by_user, now);
-	e->failures++;
-	e->seen = now;
-	int64_t other = wait_for(e->failures, &by_user);
+	int64_t other = wait_of_next(e, &by_user);
+	entry_charge(e, now);
 	return wait > other ? wait : other;
 }
 
 void
-throttle_refund(const char *address, const char *user)
+throttle_settle(const char *address, const char *user, bool success)
 {
 	int64_t now = clock_ms();
 	uint64_t key = address_key(address);
@@ -163,10 +182,13 @@ throttle_refund(const char *address, const char *user)
 	dirty = true;
 	if (key != 0) {
 		struct entry *e = find(throttle->addresses, key, &by_address, now);
-		if (e->failures > 0)
-			e->failures--;
+		e->under_way -= e->under_way > 0;
+		e->failures -= success && e->failures > 0;
 	}
-	find(throttle->users, key_of(user, strlen(user)), &by_user, now)->failures = 0;
+	struct entry *e = find(throttle->users, key_of(user, strlen(user)), &by_user, now);
+	e->under_way -= e->under_way > 0;
+	if (success)
+		e->failures = e->under_way;
 }
 
 /*
@@ -280,7 +302,7 @@ rows_take(const struct head *h, const struct row *rows)
 		const struct row *row = &rows[i];
 		const struct rule *r = row->user ? &by_user : &by_address;
 		struct entry *e = find(row->user ? throttle->users : throttle->addresses, row->key, r, now);
-		*e = (struct entry){ row->key, row->failures, now - row->seen - gone, row->next > gone ? now + row->next - gone : 0 };
+		*e = (struct entry){ row->key, row->failures, 0, now - row->seen - gone, row->next > gone ? now + row->next - gone : 0 };
 		forget(e, r, now);
 	}
 }

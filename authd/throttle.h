@@ -7,6 +7,7 @@
 #ifndef POSTERN_AUTHD_THROTTLE_H
 #define POSTERN_AUTHD_THROTTLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "conf.h"
@@ -23,16 +24,17 @@ void throttle_start(const struct conf *c);
 void throttle_save(void);
 
 /*
- * An attempt begins: it counts as a failure until throttle_refund says otherwise, so that hanging up early gains nothing.
- * Returns how many milliseconds it has to wait, or -1 if so many wait already that it is to be refused. `address` may be
- * empty (no Internet peer).
+ * An attempt begins: it counts as a failure until throttle_settle says otherwise, so that hanging up early gains nothing; but
+ * the first 64 of an address or a user that are under way at once make nobody wait, since many people may be behind one address (a webmail, a
+ * school). Returns how many milliseconds it has to wait, or -1 if so many wait already that it is to be refused: then it was not
+ * counted. `address` may be empty (no Internet peer).
  */
 int64_t throttle_charge(const char *address, const char *user);
 
 /*
- * The attempt succeeded: the user's failures are forgotten; of the address's only this one, or one account of one's own
- * would buy guesses at others'.
+ * The attempt is over; once for each throttle_charge. If it succeeded the user's failures are forgotten; of the address's only this
+ * one, or one account of one's own would buy guesses at others'.
  */
-void throttle_refund(const char *address, const char *user);
+void throttle_settle(const char *address, const char *user, bool success);
 
 #endif

@@ -89,7 +89,8 @@ guess(const char *address, const char *user, int times)
 	int64_t wait = 0;
 
 	for (int i = 0; i < times; i++)
-		wait = throttle_charge(address, user);
+		if ((wait = throttle_charge(address, user)) != -1)
+			throttle_settle(address, user, false);
 	return wait;
 }
 
@@ -101,12 +102,12 @@ test_first_failures_are_free(void **state)
 	(void)state;
 	for (int i = 0; i < 5; i++) {
 		snprintf(user, sizeof user, "u%d", i);
-		assert_int_equal(throttle_charge("192.0.2.1", user), 0);
+		assert_int_equal(guess("192.0.2.1", user, 1), 0);
 	}
-	assert_int_equal(throttle_charge("192.0.2.1", "u5"), 500);
+	assert_int_equal(guess("192.0.2.1", "u5", 1), 500);
 	/* in line behind that one, and twice as long */
-	assert_int_equal(throttle_charge("192.0.2.1", "u6"), 1500);
-	assert_int_equal(throttle_charge("192.0.2.2", "u6"), 0);
+	assert_int_equal(guess("192.0.2.1", "u6", 1), 1500);
+	assert_int_equal(guess("192.0.2.2", "u6", 1), 0);
 	assert_int_equal(guess("192.0.2.1", "x", 40), -1);
 }
 
@@ -133,7 +134,7 @@ test_users_wait_a_little(void **state)
 	(void)state;
 	for (int i = 0; i < 100; i++) {
 		snprintf(address, sizeof address, "198.51.100.%d", i);
-		wait = throttle_charge(address, "v");
+		wait = guess(address, "v", 1);
 	}
 	assert_int_equal(wait, 2000);
 }
@@ -142,11 +143,35 @@ static void
 test_success_forgives(void **state)
 {
 	(void)state;
-	guess("192.0.2.9", "w", 5);
-	throttle_refund("192.0.2.9", "w");
+	guess("192.0.2.9", "w", 4);
+	assert_int_equal(throttle_charge("192.0.2.9", "w"), 0);
+	throttle_settle("192.0.2.9", "w", true);
 	/* of the address only the one attempt is forgiven: one's own account buys no guesses at others' */
 	assert_int_equal(guess("192.0.2.9", "y", 1), 0);
 	assert_true(guess("192.0.2.9", "z", 1) > 0);
+}
+
+/* Many people behind one address log in at once, rightly; or guess at once, and then wait. */
+static void
+test_many_under_way(void **state)
+{
+	char user[16];
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 64; i++) {
+			snprintf(user, sizeof user, "m%d", i);
+			assert_int_equal(throttle_charge("192.0.2.20", user), 0);
+		}
+		for (int i = 0; i < 64; i++) {
+			snprintf(user, sizeof user, "m%d", i);
+			throttle_settle("192.0.2.20", user, round == 0);
+		}
+	}
+	assert_true(guess("192.0.2.20", "n", 1) >= 8000);
+	for (int i = 0; i < 69; i++)
+		assert_int_equal(throttle_charge("192.0.2.21", ""), 0);
+	assert_true(throttle_charge("192.0.2.21", "") > 0);
 }
 
 static void
@@ -218,7 +243,7 @@ test_bounded(void **state)
 	for (int i = 0; i < 100000; i++) {
 		snprintf(address, sizeof address, "10.%d.%d.%d", i >> 16, i >> 8 & 255, i & 255);
 		snprintf(user, sizeof user, "user%d", i);
-		throttle_charge(address, user);
+		guess(address, user, 1);
 	}
 	throttle_save();
 	assert_int_equal(stat(path, &st), 0);
@@ -234,6 +259,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_networks_of_ipv6_are_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_users_wait_a_little, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_success_forgives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_under_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_time_forgives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_survives_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_file_counts_for_nothing, setup, teardown),
