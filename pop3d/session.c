@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -323,4 +324,9 @@ session_run(const struct conf *c, int in, int out, bool implicit_tls, int listen
 	}
 	session_log_end(s);
 	session_close(s);
+#ifdef FUZZING	/* many sessions in one process, which is nowhere else so */
+	catalogue_unmap(&s->catalogue);
+	free(s->marks);
+	memset(s, 0, sizeof *s);
+#endif
 }
