@@ -67,7 +67,7 @@ static _Noreturn void
 end_failed(uint32_t failure)
 {
 	tell_failed(failure, 0);
-	exit(1);
+	_exit(1);
 }
 
 static _Noreturn void
@@ -83,7 +83,7 @@ end_busy(int64_t since)
 	message_start(&m, MESSAGE_BUSY);
 	m.body.busy.since = since;
 	tell(&m);
-	exit(0);
+	_exit(0);
 }
 
 /* Which of the configured stores knows the user? For spoolctl, which does not say. */
@@ -229,7 +229,7 @@ finish(const struct message *answer, bool deferred, int status)
 		tell(answer);
 	close(job->session);
 	sweep();
-	exit(status);
+	_exit(status);
 }
 
 static void
@@ -293,7 +293,7 @@ serve_one(void)
 			maildrop.store->release(&maildrop);
 		if (n == -1 && errno == EPROTO)
 			log_text(LOG_ERR, "pop3d sent what is no message: the session is over");
-		exit(n == 0 ? 0 : 1);
+		_exit(n == 0 ? 0 : 1);
 	}
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
 		if (table[i].type == in.header.type)
@@ -315,7 +315,7 @@ stop_if_told(void)
 	if (!maildrop.missing)
 		maildrop.store->release(&maildrop);
 	tell_failed(stopped == SIGUSR1 ? FAILURE_TAKEN : FAILURE_TEMPORARY, 0);
-	exit(0);
+	_exit(0);
 }
 
 _Noreturn void
@@ -335,7 +335,7 @@ worker_run(const struct conf *c, const struct job *j)
 		if (!maildrop.missing)
 			maildrop.store->release(&maildrop);
 		sweep();
-		exit(0);
+		_exit(0);
 	}
 	sigemptyset(&none);
 	for (;;) {
@@ -347,6 +347,6 @@ worker_run(const struct conf *c, const struct job *j)
 		if (p[0].revents != 0)
 			serve_one();
 		else if (p[1].revents != 0)
-			exit(1);	/* the parent has gone: it speaks only when it is asked */
+			_exit(1);	/* the parent has gone: it speaks only when it is asked */
 	}
 }
