@@ -243,6 +243,8 @@ asroot_resolve(const struct conf *c, const char *user, uint32_t store, struct gr
 	}
 	if (asroot_identity(c, store, &a, g, home, sizeof home, failure) == -1 || identity_check(c, g, failure) == -1)
 		return -1;
+	if (store == STORE_PAM || (privilege_is_root() && !a.has_uid && c->virtual_user[0] == '\0'))
+		string_copy(g->home, sizeof g->home, home);
 	return grant_paths(c, &a, g, home, failure);
 }
 

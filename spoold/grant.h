@@ -21,6 +21,7 @@ struct grant {
 	int kind;			/* enum store_kind; STORE_AUTO: found by looking, with the user's rights */
 	char mbox[PATH_SIZE];		/* where it is if it is an mbox; empty if it cannot be one */
 	char maildir[PATH_SIZE];
+	char home[PATH_SIZE];		/* of the account, if that is this user's alone; else empty */
 };
 
 /* run-dir and state-dir, made if they are missing, and what lies in state-dir opened for later. Fatal. */

@@ -18,7 +18,7 @@ struct intent_header {
 	uint64_t magic;
 	uint64_t inode;		/* of the Maildir; device numbers do not survive a boot */
 	uint64_t length;	/* of the names */
-	uint32_t version;
+	uint32_t kind;		/* enum intent_kind; what else a later version means is not known here */
 	uint32_t count;
 };
 
@@ -106,7 +106,7 @@ intent_write(const struct intent *i, int journal, int root)
 
 	if (fstat(root, &st) == -1)
 		return -1;
-	struct intent_header h = { INTENT_MAGIC, st.st_ino, i->length, 1, i->count };
+	struct intent_header h = { INTENT_MAGIC, st.st_ino, i->length, i->kind == INTENT_ARCHIVES ? INTENT_ARCHIVES : INTENT_REMOVES, i->count };
 	hash_of(&h, i->names, hash);
 	if (write_at(journal, &h, sizeof h, 0) == -1 || write_at(journal, i->names, i->length, sizeof h) == -1 ||
 	    write_at(journal, hash, sizeof hash, (off_t)(sizeof h + i->length)) == -1)
@@ -144,8 +144,9 @@ intent_read(struct intent *i, int journal, int root)
 		return INTENT_FAILED;
 	if (h.magic != INTENT_MAGIC)
 		return h.magic == 0 ? INTENT_NOTHING : INTENT_FOREIGN;
-	if (h.version != 1)
+	if (h.kind != INTENT_REMOVES && h.kind != INTENT_ARCHIVES)
 		return INTENT_FOREIGN;
+	i->kind = (enum intent_kind)h.kind;
 	if (h.length == 0 || h.length != (size_t)st.st_size - sizeof h - sizeof hash)
 		return INTENT_NOTHING;
 	i->names = malloc(h.length);

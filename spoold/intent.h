@@ -10,7 +10,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum intent_kind { INTENT_REMOVES = 1, INTENT_ARCHIVES };
+
 struct intent {
+	enum intent_kind kind;	/* what is to happen to them; 0 is INTENT_REMOVES */
 	char *names;		/* "cur/FILE", each NUL ended */
 	size_t length, room;
 	uint32_t count;

@@ -8,7 +8,7 @@
  * Deleting one message is one unlink. Several are listed in a journal, which is synced; then they move to tmp/, where
  * no reader looks, and the directories are synced: now they are gone. The files themselves are removed after the
  * client has been answered. If a move fails, those before it are undone; if the process is killed, whoever opens the
- * maildrop next carries the list out.
+ * maildrop next carries the list out. With server-copy = archive they move to the folder .Archive instead, and stay.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "ask.h"
 #include "intent.h"
 #include "listing.h"
@@ -30,6 +31,7 @@
 
 #define NO_MESSAGE UINT32_MAX
 #define TMP_STALE_S (36 * 3600)
+#define ARCHIVE_TWINS 1000
 #define DEFER_MS 1000		/* so long an UPDATE moves files before it answers */
 
 struct maildir {
@@ -39,7 +41,10 @@ struct maildir {
 	struct listing listing;		/* what is there, as of `listed` */
 	struct stamp listed[PART_COUNT];
 	bool changed;			/* the cache does not know it as it is */
+	int archive;			/* the archive's cur/; -1: messages are removed */
 	struct intent hidden;		/* what an UPDATE has moved to tmp/, by the names it had */
+	struct intent recovered;	/* what one before this had, or was to */
+	struct intent archived, archived_as;	/* and to the archive, with the names it has there */
 	struct intent deferred;		/* what it is still to move, all of it; the journal has it */
 	int journal;			/* of `deferred` */
 };
@@ -109,7 +114,7 @@ maildir_open(struct maildrop *m)
 	if (d == NULL)
 		return maildrop_fail(m, "memory");
 	m->of_store = d;
-	*d = (struct maildir){ .root = -1, .part = { -1, -1 }, .session = SESSION_LOCK_NONE };
+	*d = (struct maildir){ .root = -1, .part = { -1, -1 }, .session = SESSION_LOCK_NONE, .archive = -1 };
 	if ((result = maildir_directories(m, d)) != 0) {
 		m->missing = result == 1;
 		return result == 1 ? 0 : -1;
@@ -462,6 +467,8 @@ act_remove(struct maildir *d, const char *name)
 static int
 sync_parts(const struct maildir *d, const struct act *a)
 {
+	if (d->archive != -1 && fsync(d->archive) == -1)
+		return -1;
 	for (int i = 0; i < PART_COUNT; i++)
 		if (a->dirty[i] && d->part[i] != -1 && fsync(d->part[i]) == -1)
 			return -1;
@@ -509,10 +516,32 @@ act_hide(struct maildir *d, const char *name)
 	return -1;
 }
 
-/* How messages go: to tmp/, or, if there is none, at once. */
+/* Moves a message to the archive. A name that is taken there is another message's. */
+static int
+act_archive(struct maildir *d, const char *name)
+{
+	char to[sizeof ARCHIVE_CUR + NAME_MAX];
+	int result = -1;
+
+	errno = EEXIST;
+	for (unsigned again = 0; result == -1 && errno == EEXIST && again < ARCHIVE_TWINS; again++)
+		if (archive_name(to, name, again) == -1 || (result = rename_free(d->root, name, to)) == -1)
+			continue;
+	if (result == -1)
+		return errno == ENOENT ? 1 : -1;
+	if (intent_add(&d->archived, name, strlen(name)) == 0 && intent_add(&d->archived_as, to, strlen(to)) == 0)
+		return 0;
+	renameat(d->root, to, d->root, name);
+	errno = ENOMEM;
+	return -1;
+}
+
+/* How messages go: to the archive; else to tmp/, or, if there is none, at once. */
 static int
 (*way_out(const struct maildir *d))(struct maildir *, const char *)
 {
+	if (d->archive != -1)
+		return act_archive;
 	return faccessat(d->root, "tmp", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? act_hide : act_remove;
 }
 
@@ -520,14 +549,29 @@ static int
 static int
 intent_carry_out(struct maildir *d, const struct intent *i)
 {
-	struct act a = { .on = way_out(d), .dirty = { true, true } };
+	struct act a = { .dirty = { true, true } };
 
+	if (i->kind == INTENT_ARCHIVES && (d->archive = archive_folder(d->root)) == -1)
+		return -1;
+	a.on = way_out(d);
 	if (act_on_all(d, &a, i) == -1 || sync_parts(d, &a) == -1)
 		return -1;
-	for (const char *p = i->names; p < i->names + i->length; p += strlen(p) + 1)
-		if (intent_add(&d->hidden, p, strlen(p)) == -1)
+	for (const char *p = i->names; d->archive == -1 && p < i->names + i->length; p += strlen(p) + 1)
+		if (intent_add(&d->recovered, p, strlen(p)) == -1)
 			return -1;
 	return 0;
+}
+
+/* From here on it is this session's own UPDATE that is kept account of. */
+static void
+intent_carried_out(struct maildir *d)
+{
+	if (d->archive != -1)
+		close(d->archive);
+	d->archive = -1;
+	intent_free(&d->hidden);
+	intent_free(&d->archived);
+	intent_free(&d->archived_as);
 }
 
 static int
@@ -537,6 +581,7 @@ maildir_recover(struct maildrop *m, struct maildir *d, int journal)
 	enum intent_state state = intent_read(&i, journal, d->root);
 	int result = state == INTENT_WHOLE ? intent_carry_out(d, &i) : state == INTENT_FAILED ? -1 : 0, saved = errno;
 
+	intent_carried_out(d);
 	log_begin(state == INTENT_FOREIGN || result == -1 ? LOG_ERR : LOG_NOTICE, "recover");
 	log_string("user", m->grant->user);
 	log_string("maildrop", m->path);
@@ -676,6 +721,13 @@ unhide(struct maildir *d)
 			lost++;
 	}
 	intent_free(&d->hidden);
+	const char *as = d->archived_as.names;
+	for (const char *p = d->archived.names; d->archived.count > 0 && p < d->archived.names + d->archived.length;
+	    p += strlen(p) + 1, as += strlen(as) + 1)
+		if (rename_free(d->root, as, p) == -1)
+			lost++;
+	intent_free(&d->archived);
+	intent_free(&d->archived_as);
 	return lost;
 }
 
@@ -699,7 +751,7 @@ hide_all(struct maildir *d, struct act *a, const struct intent *list, uint32_t *
 static int
 remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, struct act *a)
 {
-	struct intent list = { 0 };
+	struct intent list = { .kind = d->archive != -1 ? INTENT_ARCHIVES : INTENT_REMOVES };
 	uint32_t lost = 0;
 	int journal = -1, result = marked_names(m, marks, &list);
 
@@ -759,7 +811,7 @@ remove_one(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct t
 	struct intent list = { 0 };
 	int result = marked_names(m, marks, &list);
 
-	a->on = act_remove;
+	a->on = d->archive != -1 ? act_archive : act_remove;
 	if (result == 0)
 		result = act_on_all(d, a, &list);
 	/* gone, but not known to be on disk, is not said to be gone */
@@ -767,6 +819,8 @@ remove_one(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct t
 		result = sync_parts(d, a);
 	int saved = errno;
 	intent_free(&list);
+	if (result == -1)
+		unhide(d);
 	errno = saved;
 	t->deleted = result == 0;
 	t->left = result != 0;
@@ -827,6 +881,59 @@ settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct act *
 	free(read_ones);
 }
 
+/*
+ * The name in cur/ that says that a person has read it: 'S' among the flags, which are in order. 1; 0: it says so
+ * already, or cannot.
+ */
+static int
+name_read(char to[static PART_PREFIX + NAME_MAX + 1], const char *name)
+{
+	const char *file = name + PART_PREFIX, *info = strchr(file, ':');
+	size_t room = PART_PREFIX + NAME_MAX + 1;
+
+	if (info != NULL && strncmp(info, ":2,", 3) != 0)
+		return 0;
+	const char *flags = info != NULL ? info + 3 : "";
+	if (strchr(flags, 'S') != NULL)
+		return 0;
+	size_t before = strspn(flags, "ABCDEFGHIJKLMNOPQR"), base = info != NULL ? (size_t)(info - file) : strlen(file);
+	int n = snprintf(to, room, "cur/%.*s:2,%.*sS%s", (int)base, file, (int)before, flags, flags + before);
+	return n > 0 && (size_t)n < room;
+}
+
+static int
+act_read(struct maildir *d, const char *name)
+{
+	char to[PART_PREFIX + NAME_MAX + 1];
+
+	if (name_read(to, name) == 0 || rename_free(d->root, name, to) == 0)
+		return 0;
+	return errno == ENOENT ? 1 : -1;
+}
+
+/* Nobody asked for it in this session: what cannot be marked is logged, and next time is another. */
+static void
+mark_read(struct maildrop *m, struct maildir *d, const uint8_t *marks)
+{
+	struct act a = { .on = act_read };
+	struct intent list = { 0 };
+	struct inventory_message im;
+	int result = 0;
+
+	for (uint32_t i = 0; result == 0 && i < maildrop_count(m); i++)
+		if ((marks[i] & MARK_RETRIEVED) != 0)
+			result = inventory_get(m->inventory, i, &im) == 0 ? intent_add(&list, im.name, im.name_length) : -1;
+	if (result == 0)
+		result = act_on_all(d, &a, &list);
+	if (a.dirty[PART_NEW] || a.dirty[PART_CUR])
+		a.dirty[PART_CUR] = true;
+	if (result == 0)
+		result = sync_parts(d, &a);
+	if (result == -1)
+		log_text(LOG_WARNING, "%s: not all that was retrieved could be marked as read: %s", m->path, strerror(errno));
+	intent_free(&list);
+}
+
 static int
 maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 {
@@ -834,8 +941,14 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	struct act a = { .on = act_remove };
 	int result = 0;
 
+	if (m->conf->server_copy == COPY_MARK_READ) {
+		mark_read(m, d, marks);
+		return 0;
+	}
 	for (uint32_t i = 0; i < maildrop_count(m); i++)
 		t->left += (marks[i] & MARK_DELETED) != 0;
+	if (t->left > 0 && m->conf->server_copy == COPY_ARCHIVE && (d->archive = archive_folder(d->root)) == -1)
+		return maildrop_fail(m, "archive");
 	if (t->left == 1)
 		result = remove_one(m, d, marks, t, &a);
 	else if (t->left > 1)
@@ -849,6 +962,19 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	return maildrop_fail(m, "update");
 }
 
+/* Removes the files of a list that were moved to tmp/. */
+static void
+sweep_list(const struct maildir *d, struct intent *list)
+{
+	char hidden[PART_PREFIX + NAME_MAX + 1];
+
+	for (const char *p = list->names; list->count > 0 && p < list->names + list->length; p += strlen(p) + 1) {
+		hidden_name(hidden, p);
+		unlinkat(d->root, hidden, 0);
+	}
+	intent_free(list);
+}
+
 /*
  * After the answer: removes the files that were moved to tmp/, and what anybody else has left there for 36 hours, as
  * every reader of a Maildir may.
@@ -857,16 +983,12 @@ static void
 maildir_sweep(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
-	char hidden[PART_PREFIX + NAME_MAX + 1];
 	int fd;
 
-	if (d->hidden.count == 0)
+	if (d->hidden.count == 0 && d->recovered.count == 0)
 		return;
-	for (const char *p = d->hidden.names; p < d->hidden.names + d->hidden.length; p += strlen(p) + 1) {
-		hidden_name(hidden, p);
-		unlinkat(d->root, hidden, 0);
-	}
-	intent_free(&d->hidden);
+	sweep_list(d, &d->hidden);
+	sweep_list(d, &d->recovered);
 	fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd == -1)
 		return;

@@ -81,6 +81,8 @@ maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, b
 {
 	*m = (struct maildrop){ .conf = c, .grant = g, .catalogue = -1, .cache_fd = -1, .reader = -1, .rebuild = rebuild };
 	m->store = store_choose(g);
+	if (c->server_copy == COPY_MARK_READ && m->store->kind == MAILDROP_MBOX)
+		log_text(LOG_WARNING, "server-copy = mark-read: nothing in this mbox is marked or removed; that is for a Maildir");
 	string_copy(m->path, sizeof m->path, m->store->kind == MAILDROP_MBOX ? g->mbox : g->maildir);
 	return m->store->open(m);
 }
@@ -145,13 +147,41 @@ maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p)
 }
 
 /*
+ * What server-copy makes of what the client did. A message that it retrieved or deleted is done with, for all policies
+ * but as-client-says. One who may not delete takes nothing out of a maildrop.
+ */
+static uint8_t
+mark_for(int server_copy, uint8_t mark, bool no_delete)
+{
+	if (server_copy == COPY_AS_CLIENT_SAYS || mark == 0)
+		return mark;
+	if (server_copy == COPY_MARK_READ)
+		return MARK_RETRIEVED;
+	if (server_copy == COPY_KEEP || no_delete)
+		return mark & MARK_RETRIEVED;
+	return MARK_DELETED;
+}
+
+/* As the client made them, or a copy by the policy, in `count` octets of memory that are the caller's to unmap. */
+static uint8_t *
+marks_map(const struct maildrop *m, int marks, uint32_t count, bool no_delete)
+{
+	uint8_t *set = mmap(NULL, count, PROT_READ | PROT_WRITE, MAP_PRIVATE, marks, 0);
+
+	for (uint32_t i = 0; set != MAP_FAILED && m->conf->server_copy != COPY_AS_CLIENT_SAYS && i < count; i++)
+		if (set[i] != 0)
+			set[i] = mark_for(m->conf->server_copy, set[i], no_delete);
+	return set;
+}
+
+/*
  * The order of an UPDATE: marks that nobody can change any more, then the store, which makes it durable; only
  * then is it told.
  */
 int
 maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t)
 {
-	const uint8_t *set;
+	uint8_t *set, any = 0;
 	int result = 0;
 
 	*t = (struct tally){ .remain = maildrop_count(m) };
@@ -161,16 +191,15 @@ maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, s
 	}
 	if (count == 0)
 		return 0;
-	set = mmap(NULL, count, PROT_READ, MAP_PRIVATE, marks, 0);
+	set = marks_map(m, marks, count, no_delete);
 	if (set == MAP_FAILED)
 		return maildrop_fail(m, "marks");
-	uint8_t any = 0;
 	for (uint32_t i = 0; i < count; i++)
 		any |= set[i];
 	if (no_delete && (any & MARK_DELETED) != 0)
 		result = maildrop_refuse(m, FAILURE_PERMISSION, "this login may not delete");
 	else if (any != 0)
 		result = m->store->update(m, set, t);
-	munmap((void *)(uintptr_t)set, count);
+	munmap(set, count);
 	return result;
 }

@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "grant.h"
@@ -37,19 +38,43 @@ say_what_is_off(void)
 		log_text(LOG_WARNING, "not root: all mailboxes are uid %u's own, and its workers are not kept apart from each other", (unsigned)geteuid());
 }
 
+/* What postern.conf may say and this program cannot do. NULL, or what is wrong, and *key where. */
+static const char *
+conf_wrong(const struct conf *c, const char **key)
+{
+	const char *wrong = uidl_check(c->uidl_format);
+
+	*key = wrong != NULL ? "uidl-format" : "server-copy";
+	if (wrong == NULL && c->server_copy == COPY_MARK_READ && c->store == STORE_MBOX)
+		wrong = "an mbox has no mark that could be set without moving mail; accepted with store = mbox: as-client-says, keep, "
+		    "archive, delete";
+	return wrong;
+}
+
+static bool
+conf_test(const struct conf *c)
+{
+	const char *key, *wrong = conf_wrong(c, &key);
+
+	if (wrong != NULL)
+		fprintf(stderr, "%s: [spoold] %s: %s\n", c->file, key, wrong);
+	return wrong == NULL;
+}
+
 int
 main(int argc, char **argv)
 {
 	struct options options;
-	const char *wrong;
+	const char *key, *wrong;
 
 	descriptors_sane();
 	log_start("spoold");
+	options_on_test(conf_test);
 	options_parse(argc, argv, "spoold [-tVh] [-c FILE]", "", NULL, &options, &conf);
 	if (sodium_init() == -1)
 		fatal("libsodium cannot be used");
-	if ((wrong = uidl_check(conf.uidl_format)) != NULL)
-		fatal("%s: [spoold] uidl-format: %s", conf.file, wrong);
+	if ((wrong = conf_wrong(&conf, &key)) != NULL)
+		fatal("%s: [spoold] %s: %s", conf.file, key, wrong);
 	log_open(&conf, -1);
 	int first = open("/dev/null", O_RDONLY | O_CLOEXEC);	/* log's descriptors are below, the parent's own above */
 	sandbox_check(&conf);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "ask.h"
 #include "journal.h"
 #include "lock.h"
@@ -31,6 +32,7 @@ struct mbox {
 	ino_t inode;
 	bool changed;			/* the cache does not know it as it is */
 	bool replaced;			/* another file has its name now */
+	int archive;			/* server-copy = archive: where to; -1: beside the mbox, once it is needed */
 };
 
 /* Opens directory and splits the name off. 0, 1 if the directory is missing, -1. */
@@ -155,6 +157,31 @@ mbox_reader(const struct mbox *b)
 	return -1;
 }
 
+/*
+ * The archive is beside the mbox, under a name that no user's mbox has; or, where the user may make no file there, the
+ * account's ~/mbox, where mail readers put what was read. That one is opened now, since the cell will not reach it.
+ */
+static void
+mbox_archive_home(struct maildrop *m, struct mbox *b)
+{
+	const char *wrong;
+	struct stat st;
+
+	if (m->conf->server_copy != COPY_ARCHIVE || m->grant->home[0] == '\0' || faccessat(b->directory, ".", W_OK, 0) == 0)
+		return;
+	int home = path_open_directory(m->grant->home, m->grant->uid, (uid_t)m->conf->min_uid, O_PATH, &wrong);
+	if (home != -1)
+		b->archive = archive_file(home, "mbox");
+	if (b->archive == -1 || fstat(b->archive, &st) == -1 || (st.st_dev == b->device && st.st_ino == b->inode))
+		log_text(LOG_WARNING, "%s/mbox cannot be the archive: %s", m->grant->home, b->archive == -1 ? strerror(errno) : "it is the maildrop");
+	if (b->archive != -1 && st.st_dev == b->device && st.st_ino == b->inode) {
+		close(b->archive);
+		b->archive = -1;
+	}
+	if (home != -1)
+		close(home);
+}
+
 static int
 mbox_open(struct maildrop *m)
 {
@@ -164,7 +191,7 @@ mbox_open(struct maildrop *m)
 	if (b == NULL)
 		return maildrop_fail(m, "memory");
 	m->of_store = b;
-	*b = (struct mbox){ .fd = -1, .directory = -1, .session = SESSION_LOCK_NONE };
+	*b = (struct mbox){ .fd = -1, .directory = -1, .session = SESSION_LOCK_NONE, .archive = -1 };
 	if ((result = mbox_directory(m, b)) != 0 || (result = mbox_file(m, b)) != 0) {
 		m->missing = result == 1;
 		return result == 1 ? 0 : -1;
@@ -188,6 +215,7 @@ mbox_open(struct maildrop *m)
 	}
 	if (maildrop_ready(m, b->fd, -1) == -1)
 		return -1;
+	mbox_archive_home(m, b);
 	/* MAILBOX.lock, and the file itself if another one has its name by then */
 	m->paths[0] = (struct sandbox_path){ .fd = b->directory, .rights = SANDBOX_READ | SANDBOX_WRITE };
 	m->path_count = 1;
@@ -835,16 +863,43 @@ out:
 	free(gone);
 }
 
+/* Copies the cuts to the archive, if that is where they are to go. 0 with *before, or -1. */
+static int
+mbox_archive(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t *before)
+{
+	char name[sizeof b->name + 16];
+
+	if (m->conf->server_copy != COPY_ARCHIVE)
+		return 0;
+	if (b->archive == -1 && snprintf(name, sizeof name, ".%s.archive", b->name) < NAME_MAX)
+		b->archive = archive_file(b->directory, name);
+	if (b->archive == -1 || archive_append(b->archive, b->fd, c->range, c->count, before) == -1)
+		return maildrop_fail(m, "archive");
+	return 0;
+}
+
 /* Takes the cuts out. 0, or -1. */
 static int
 mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 {
 	int journal = -1;
+	off_t before = 0;
 
 	if (journal_needed(c->range, c->count, size) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
 		return maildrop_fail(m, "journal");
+	if (mbox_archive(m, b, c, &before) == -1) {
+		if (journal != -1) {
+			close(journal);
+			ask_privileged(PRIVILEGED_JOURNAL_DROP);
+		}
+		return -1;
+	}
 	enum journal_outcome outcome = journal_apply(b->fd, journal, c->range, c->count, size);
 	int saved = errno;
+	if (b->archive != -1 && outcome == JOURNAL_UNCHANGED)
+		archive_undo(b->archive, before);
+	else if (b->archive != -1)
+		archive_keep();
 	if (journal != -1) {
 		close(journal);
 		if (outcome != JOURNAL_PENDING)
