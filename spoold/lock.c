@@ -190,8 +190,9 @@ dotlock_is_stale(int directory, const char *name, struct stat *st)
 	return (ours || old) && access(process, F_OK) == -1 && errno == ENOENT;
 }
 
+/* A new file that holds the pid. 0 with *made, or an errno. */
 static int
-dotlock_create(int directory, const char *name, pid_t pid, struct stat *made)
+pid_file(int directory, const char *name, pid_t pid, struct stat *made)
 {
 	char text[32];
 	/* O_EXCL is atomic on NFS from version 3 on. The mode lets others read who has it. */
@@ -205,6 +206,33 @@ dotlock_create(int directory, const char *name, pid_t pid, struct stat *made)
 		log_text(LOG_DEBUG, "the dotlock %s holds no pid: %s", name, strerror(errno));
 	int error = fstat(fd, made) == 0 ? 0 : errno;
 	close(fd);
+	return error;
+}
+
+/*
+ * The lock appears with the pid in it: one that is killed in between must not leave a lock that tells nobody's name.
+ * What that leaves has a name that the next one uses again, since only who has the session lock is here.
+ */
+static int
+dotlock_create(int directory, const char *name, pid_t pid, struct stat *made)
+{
+	char before[NAME_MAX + 1];
+	struct stat st;
+	int error;
+
+	if (snprintf(before, sizeof before, ".%s.postern", name) >= (int)sizeof before)
+		return pid_file(directory, name, pid, made);
+	unlinkat(directory, before, 0);
+	if ((error = pid_file(directory, before, pid, made)) != 0)
+		return error == EEXIST ? pid_file(directory, name, pid, made) : error;
+	error = linkat(directory, before, directory, name, 0) == 0 ? 0 : errno;
+	/* the answer of an NFS server may be lost, and that to its repetition be EEXIST */
+	if (error != 0 && fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == made->st_dev && st.st_ino == made->st_ino)
+		error = 0;
+	unlinkat(directory, before, 0);
+	/* a filesystem without links */
+	if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EMLINK)
+		return pid_file(directory, name, pid, made);
 	return error;
 }
 
@@ -254,8 +282,12 @@ delivery_dotlock(struct delivery_lock *l)
 		l->dotlock_by_parent = true;
 		error = ask_privileged(PRIVILEGED_DOTLOCK_MAKE);
 	}
-	/* Where it cannot be made at all nobody is kept out by one: the other locks have to do. */
-	if ((error == EROFS || error == EACCES || error == EPERM) && l->kinds->count > 1) {
+	/*
+	 * Where it cannot be made at all nobody is kept out by one: the other locks have to do. On a full disk they do
+	 * for reading: one who is over quota must be able to see the mail.
+	 */
+	bool full = (error == ENOSPC || error == EDQUOT) && !l->exclusive;
+	if ((error == EROFS || error == EACCES || error == EPERM || full) && l->kinds->count > 1) {
 		if (!l->told)
 			log_text(LOG_WARNING, "%s cannot be made (%s): going on with the other mbox-locks", l->dotlock, strerror(error));
 		l->told = true;
