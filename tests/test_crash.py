@@ -85,10 +85,11 @@ class Drop:
                 fcntl.lockf(f, fcntl.LOCK_EX)       # recovery may be at work already
                 f.write(harness.mbox([NEW]))
             return
-        f = self.path / "new" / "2000000000.M1P1.host"
+        f = self.path / "tmp" / "2000000000.M1P1.host"
         f.write_bytes(NEW)
         if harness.IS_ROOT:
             os.chown(f, self.postern.uid, self.postern.uid)
+        f.rename(self.path / "new" / f.name)
 
     def age_dotlock(self):
         """If a dotlock was left, makes it so old that whoever comes next may take it for left."""
@@ -103,10 +104,15 @@ class Drop:
         return {**{n: self.before[n] for n in names}, **({"2000000000.M1P1.host": NEW} if delivered else {})}
 
 
-def seen(postern):
-    """All messages as a client gets them, sorted. The recovery that spoold's parent began by itself is let come to its end."""
+def await_workers(postern):
+    """Lets those that still are about something (recovery, which spoold's parent began by itself) come to their end."""
     for pid, _ in harness.children(postern.daemon("spoold").pid):
-        assert harness.wait_pid(pid), "recovery does not end"
+        assert harness.wait_pid(pid), "a worker does not end"
+
+
+def seen(postern):
+    """All messages as a client gets them, sorted."""
+    await_workers(postern)
     with postern.connect("crash") as c:
         count = c.stat()[0]
         messages = sorted(c.retr(i) for i in range(1, count + 1))
@@ -116,8 +122,10 @@ def seen(postern):
 
 def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
     """Returns how many calls there were, if the worker came to its end before `stop`."""
+    await_workers(postern)
     drop.reset()
     spoold = postern.daemon("spoold")
+    logged = postern.daemon("pop3d").mark()
     c = postern.connect("crash")
     for number in deleted:
         c.ok(b"DELE %d" % number)
@@ -151,6 +159,8 @@ def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
     kept = [m for i, m in enumerate(MESSAGES, 1) if not after or i not in deleted] + ([NEW] if delivers else [])
     assert messages == sorted(map(harness.wire, kept)), "%s: a client sees something else" % what
     if ended[0] == "ended":
+        if any(b"Too many references" in row for row in postern.daemon("pop3d").lines[logged:]):
+            return None         # other tests of the same uid have too many descriptors under way: nothing was asked of the worker
         assert after and answer.startswith(b"+OK"), what
         return int(ended[1])
     return None
@@ -174,6 +184,7 @@ def test_dotlock_of_a_killed_worker(tools, postern):
     postern.start()
     lock = drop.path.with_name("crash.lock")
     for stop in itertools.count(9, 8):
+        await_workers(postern)
         drop.reset()
         c = postern.connect("crash")
         c.ok(b"DELE 1")
