@@ -117,6 +117,29 @@ lockfile_open(struct session_lock *l, int directory, const char *name, bool pare
 	return fd;
 }
 
+/* Who has an OFD lock the kernel does not tell: so it is in the file since when. What cannot be written is not known. */
+static void
+since_write(int fd)
+{
+	char text[32];
+	int n = snprintf(text, sizeof text, "%lld\n", (long long)time(NULL));
+
+	if (ftruncate(fd, 0) == -1 || pwrite(fd, text, (size_t)n, 0) != n)
+		log_text(LOG_DEBUG, "the lock file does not say since when: %s", strerror(errno));
+}
+
+static int64_t
+since_read(int fd)
+{
+	char text[32];
+	uint64_t since = 0;
+	ssize_t n = pread(fd, text, sizeof text - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	return number_parse(text, 1, INT64_MAX, &since) == NULL ? (int64_t)since : 0;
+}
+
 enum lock_result
 session_lock_file(struct session_lock *l, int directory, const char *name, bool parent_may, int wait_ms)
 {
@@ -134,10 +157,13 @@ session_lock_file(struct session_lock *l, int directory, const char *name, bool 
 		enum lock_result r = lock_get(next.fd, false, wait_ms);
 		/* Who had it may have removed it before letting go: then this is the lock of nothing. */
 		if (r == LOCK_TAKEN && fstat(next.fd, &st) == 0 && st.st_nlink > 0) {
+			since_write(next.fd);
 			*l = next;
 			return r;
 		}
 		int saved = errno;
+		if (r == LOCK_HELD)
+			l->since = since_read(next.fd);
 		close(next.fd);
 		errno = saved;
 		if (r != LOCK_TAKEN)

@@ -31,6 +31,7 @@ struct session_lock {
 	int fd;				/* has the lock; -1: none */
 	bool by_parent;			/* it is a lock file that the parent has made and will remove */
 	int directory;			/* where our own lock file is; -1: none */
+	int64_t since;			/* after LOCK_HELD: as the lock file's holder wrote it there; 0: not known */
 	char name[NAME_MAX + 1];
 };
 #define SESSION_LOCK_NONE { .fd = -1, .directory = -1 }

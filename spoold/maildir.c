@@ -99,8 +99,11 @@ maildir_session_lock(struct maildrop *m, struct maildir *d)
 		r = maildir_lock_once(m, d, ask_since(st.st_dev, st.st_ino, &m->since) ? TAKEOVER_WAIT_MS : GRACE_WAIT_MS);
 	if (r == LOCK_FAILED)
 		return maildrop_fail(m, "session lock");
-	if (r == LOCK_HELD)
+	if (r == LOCK_HELD) {
+		if (m->since == 0)
+			m->since = d->session.since;
 		return 1;
+	}
 	ask_claim(st.st_dev, st.st_ino);
 	return 0;
 }

@@ -136,8 +136,11 @@ mbox_session_lock(struct maildrop *m, struct mbox *b)
 		r = mbox_lock_once(m, b, ask_since(b->device, b->inode, &m->since) ? TAKEOVER_WAIT_MS : GRACE_WAIT_MS);
 	if (r == LOCK_FAILED)
 		return maildrop_fail(m, "session lock");
-	if (r == LOCK_HELD)
+	if (r == LOCK_HELD) {
+		if (m->since == 0)
+			m->since = b->session.since;
 		return 1;
+	}
 	ask_claim(b->device, b->inode);
 	return 0;
 }
