@@ -28,7 +28,7 @@ static const char mail[] =
     "From a Sat Jan  3 01:05:34 1998\nSubject: one\n\n.dots\n..\n.\r\nend\n\n"
     "From b Sat Jan  3 01:05:34 1998\n\n"
     "From c Sat Jan  3 01:05:34 1998\nSubject: three\r\n\r\nno end of line";
-static const struct { uint32_t offset, length, octets; } place[MESSAGES] = { { 32, 32, 38 }, { 97, 0, 0 }, { 130, 33, 35 } };
+static const struct { uint32_t offset, length, octets; } place[MESSAGES] = { { 32, 30, 35 }, { 95, 0, 0 }, { 128, 32, 34 } };
 static int catalogue = -1, mailbox = -1;
 static const uint8_t *choices;
 static size_t choices_left;
