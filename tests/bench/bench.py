@@ -5,7 +5,7 @@ Every figure is taken several times, the servers alternating, and is printed as 
 the server's alone: all its processes, those that ended included. The mailboxes are the same, each server has its own copy, and all of
 it is in the page cache. Needs root: servers run with accounts of their own in a private mount and network namespace; nothing is installed.
 
-    bench.py [options] [SCENARIO...]       poll retr open update idle memory; without any, all but memory
+    bench.py [options] [SCENARIO...]       poll retr open update idle tls memory; without any, all but memory
 
 The raw figures go to BUILD/bench/figures.json; the last figure of each row is kept in BUILD/bench/last.json and compared with the next run.
 """
@@ -26,6 +26,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import mailbox_make as make  # noqa: E402
 import servers as sv  # noqa: E402
+import tls  # noqa: E402
 
 PACKAGES = ["dovecot-pop3d", "popa3d", "ucspi-tcp"]
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
@@ -133,7 +134,7 @@ class Figures:
         return "%s %s%.2f" % ("ok" if (ratio >= goal if more else ratio <= goal) else "MISSED", ">=" if more else "<=", goal)
 
     def print(self, last):
-        names = ["postern", "dovecot", "popa3d", "copy", "floor"]
+        names = ["postern", "dovecot", "dovecot-hp", "popa3d", "copy", "floor"]
         names = [n for n in names if any(n in by for by in self.rows.values())]
         table = [["", ""] + names + ["ratio", "to", "goal", "change"]]
         for key, by in self.rows.items():
@@ -338,6 +339,11 @@ class Bench:
                 s.meter.settle(before)
             self.clear(s, kind)
 
+    # tls: whole sessions with a full handshake, and RETR (tls.py)
+
+    def tls(self):
+        tls.scenario(self)
+
 
 def smaps(pid):
     """Kibibytes, by the names of /proc/PID/status and smaps_rollup."""
@@ -355,7 +361,7 @@ def smaps(pid):
     return facts
 
 
-SCENARIOS = ["poll", "retr", "open", "update", "idle", "memory"]
+SCENARIOS = ["poll", "retr", "open", "update", "idle", "tls", "memory"]
 
 
 def options_parse():
