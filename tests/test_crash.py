@@ -188,7 +188,8 @@ def test_dotlock_of_a_killed_worker(tools, postern):
         drop.reset()
         c = postern.connect("crash")
         c.ok(b"DELE 1")
-        (worker, _), = harness.children(postern.daemon("spoold").pid)
+        spoold, logged = postern.daemon("spoold"), postern.daemon("spoold").mark()
+        (worker, _), = harness.children(spoold.pid)
         killer = subprocess.Popen([tools / "killer", str(stop), str(worker)], stdout=subprocess.PIPE, text=True)
         with killer:
             if killer.stdout.readline() != "ready\n":
@@ -198,8 +199,8 @@ def test_dotlock_of_a_killed_worker(tools, postern):
             c.line()
             c.close()
             ended = killer.stdout.readline().split()
-        assert harness.wait_pid(worker)
         if ended[0] == "ended":
             break
-        seen(postern)
+        spoold.wait_line("event=worker-died", start=logged)
+        await_workers(postern)
         assert not lock.exists(), "left by a worker that was killed at %s" % ended
