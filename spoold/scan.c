@@ -1,15 +1,26 @@
-/* One pass over an mbox: separators, octets on the wire, and names. */
+/*
+ * One pass over an mbox: separators, octets on the wire, and names.
+ *
+ * The file is looked at in windows that are mapped, which takes half the time of copying them. If a program that heeds
+ * no lock cuts the file short meanwhile, or the disk fails, touching a window is a SIGBUS: it ends the scan like an
+ * error of read(2). Nothing that allocates or locks runs while a window is touched.
+ */
 #include "scan.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "wire.h"
 
-#define BUFFER		(256u << 10)
+#define WINDOW		(2u << 20)
+#define PAGE		4096u	/* or a part of one */
 #define LOOK_AHEAD	4096u	/* a From_ line, and enough of what follows it; the head of a pseudo message */
 #define LOOK_BACK	4u	/* an empty line and the line end before it */
 
@@ -130,9 +141,11 @@ mbox_is_from(const char *line, size_t length, const char *next, size_t next_leng
 
 struct state {
 	const struct scan *s;
-	char *buffer;
+	const char *buffer;	/* the window */
 	off_t base;		/* where buffer[0] is in the file */
 	size_t have;		/* octets in buffer */
+	void *mapped;		/* the window, if it is mapped; else NULL */
+	char *copy;		/* memory for one that cannot be mapped */
 	bool last;		/* nothing is left to read */
 	bool open;		/* in a message */
 	size_t fed;		/* octets of buffer that have been counted */
@@ -140,15 +153,17 @@ struct state {
 	struct wire_count count;
 };
 
-/* Reads on behind what is there. */
+/* For a filesystem that maps nothing. */
 static int
-fill(struct state *t)
+window_read(struct state *t)
 {
-	while (t->have < BUFFER && t->base + (off_t)t->have < t->s->end) {
-		size_t room = BUFFER - t->have;
-		if ((off_t)room > t->s->end - t->base - (off_t)t->have)
-			room = (size_t)(t->s->end - t->base - (off_t)t->have);
-		ssize_t n = pread(t->s->fd, t->buffer + t->have, room, t->base + (off_t)t->have);
+	size_t done = 0;
+
+	if (t->copy == NULL && (t->copy = malloc(WINDOW)) == NULL)
+		return -1;
+	t->buffer = t->copy;
+	while (done < t->have) {
+		ssize_t n = pread(t->s->fd, t->copy + done, t->have - done, t->base + (off_t)done);
 		if (n == -1 && errno == EINTR)
 			continue;
 		if (n == -1)
@@ -157,9 +172,33 @@ fill(struct state *t)
 			errno = ESTALE;
 			return -1;
 		}
-		t->have += (size_t)n;
+		done += (size_t)n;
 	}
+	return 0;
+}
+
+static void
+window_close(struct state *t)
+{
+	if (t->mapped != NULL)
+		munmap(t->mapped, t->have);
+	t->mapped = NULL;
+}
+
+/* The window that has `at`, and what is behind it. */
+static int
+window_open(struct state *t, off_t at)
+{
+	window_close(t);
+	t->base = at - at % PAGE;
+	t->have = t->s->end - t->base < (off_t)WINDOW ? (size_t)(t->s->end - t->base) : WINDOW;
 	t->last = t->base + (off_t)t->have == t->s->end;
+	t->mapped = mmap(NULL, t->have, PROT_READ, MAP_SHARED | MAP_POPULATE, t->s->fd, t->base);
+	if (t->mapped == MAP_FAILED) {
+		t->mapped = NULL;
+		return window_read(t);
+	}
+	t->buffer = t->mapped;
 	return 0;
 }
 
@@ -177,19 +216,20 @@ feed(struct state *t, size_t upto)
 	t->fed = upto;
 }
 
-/* Drops what is before `from` but for LOOK_BACK, and reads on. */
+/* Drops what is before `from` but for LOOK_BACK, and goes on behind what is there. */
 static int
 advance(struct state *t, size_t *from)
 {
 	size_t keep = *from > LOOK_BACK ? *from - LOOK_BACK : 0;
+	off_t before = t->base;
 
 	feed(t, keep);
-	memmove(t->buffer, t->buffer + keep, t->have - keep);
-	t->base += (off_t)keep;
-	t->have -= keep;
-	t->fed -= t->fed < keep ? t->fed : keep;
-	*from -= keep;
-	return fill(t);
+	if (window_open(t, before + (off_t)keep) == -1)
+		return -1;
+	size_t moved = (size_t)(t->base - before);
+	t->fed -= t->fed < moved ? t->fed : moved;
+	*from -= moved;
+	return 0;
 }
 
 /*
@@ -357,31 +397,55 @@ scan_on(struct state *t, size_t at)
 	}
 }
 
+static int
+scan_from(struct state *t)
+{
+	size_t line, at = (size_t)(t->s->start - t->base);
+
+	if (t->s->start == 0)
+		at = skip_empty_lines(t);
+	if (at == t->have && t->last)
+		return 0;
+	if (!from_at(t, at, true, &line)) {
+		errno = EPROTO;
+		return -1;
+	}
+	at = message_begin(t, at, line, t->s->start == 0);
+	return scan_on(t, at > 0 ? at - 1 : 0);
+}
+
+static sigjmp_buf cut_short;
+
+static void
+on_bus(int signal_number)
+{
+	(void)signal_number;
+	siglongjmp(cut_short, 1);
+}
+
 int
 mbox_scan(const struct scan *s)
 {
-	struct state t = { .s = s, .base = s->start };
-	size_t line;
-	int result = -1;
+	struct sigaction act = { .sa_handler = on_bus }, before;
+	volatile int result = -1;
 
 	if (s->start >= s->end)
 		return 0;
-	t.buffer = malloc(BUFFER);
-	if (t.buffer == NULL)
+	/* not on the stack, where what is changed after sigsetjmp may not be found again */
+	struct state *const t = calloc(1, sizeof *t);
+	if (t == NULL)
 		return -1;
-	if (fill(&t) == 0) {
-		size_t at = s->start == 0 ? skip_empty_lines(&t) : 0;
-		if (at == t.have && t.last)
-			result = 0;
-		else if (!from_at(&t, at, true, &line))
-			errno = EPROTO;
-		else {
-			at = message_begin(&t, at, line, s->start == 0);
-			result = scan_on(&t, at > 0 ? at - 1 : 0);
-		}
-	}
+	t->s = s;
+	sigaction(SIGBUS, &act, &before);
+	if (sigsetjmp(cut_short, 1) != 0)
+		errno = ESTALE;
+	else if (window_open(t, s->start) == 0)
+		result = scan_from(t);
 	int saved = errno;
-	free(t.buffer);
+	sigaction(SIGBUS, &before, NULL);
+	window_close(t);
+	free(t->copy);
+	free(t);
 	errno = saved;
 	return result;
 }
