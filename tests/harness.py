@@ -29,6 +29,7 @@ PASSWORD = "correct-horse-7"
 NOBODY = 65534
 CHEAP = ["--opslimit", "1", "--memlimit", "64", "--iterations", "4096"]     # a hash that costs next to nothing
 IS_ROOT = os.geteuid() == 0
+WRAP = os.environ.get("POSTERN_WRAP", "").split()       # what runs the daemons: valgrind and its options
 LOG_LINE = re.compile(rb'postern-[a-z0-9]+\[\d+\]:( [a-z0-9_-]+=("[ -~]*?"|[^ "]+))+$')
 
 
@@ -328,7 +329,7 @@ class Postern:
     conf is {section: {key: value}} and is laid over what every test wants. With a stage the daemons are root's.
     """
 
-    def __init__(self, conf=None, stage=None, sandbox="required"):
+    def __init__(self, conf=None, stage=None, sandbox=os.environ.get("POSTERN_SANDBOX", "required")):
         self.stage = stage
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="postern-"))
         self.uid = 0 if stage else NOBODY if IS_ROOT else os.getuid()
