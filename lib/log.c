@@ -118,8 +118,10 @@ put_value(const unsigned char *v, size_t n)
 		char hex[8];
 		if (is_plain(v[i]) || v[i] == ' ' || v[i] == '=')
 			put((const char *)&v[i], 1);
-		else
-			put(hex, (size_t)snprintf(hex, sizeof hex, "\\x%02x", v[i]));
+		else {
+			snprintf(hex, sizeof hex, "\\x%02x", v[i]);
+			put(hex, 4);
+		}
 	}
 	put("\"", 1);
 }
@@ -131,11 +133,13 @@ log_begin(int level, const char *event)
 
 	state.wanted = log_wants(level);
 	state.used = 0;
+	int n = 0;
 	if (state.syslog)	/* the facility is mail, and the daemon that collects puts the time */
-		put(head, (size_t)snprintf(head, sizeof head, "<%d>", LOG_MAIL | level));
+		n = snprintf(head, sizeof head, "<%d>", LOG_MAIL | level);
 	else if (state.journal)
-		put(head, (size_t)snprintf(head, sizeof head, "<%d>", level));
-	put(head, (size_t)snprintf(head, sizeof head, "postern-%s[%ld]:", state.program, (long)getpid()));
+		n = snprintf(head, sizeof head, "<%d>", level);
+	snprintf(head + n, sizeof head - (size_t)n, "postern-%s[%ld]:", state.program, (long)getpid());
+	put(head, strlen(head));
 	if (state.session[0] != '\0')
 		log_string("s", state.session);
 	log_string("event", event);

@@ -665,10 +665,11 @@ twins_apart(struct maildrop *m, const uint8_t *marks)
 {
 	uint32_t count = inventory_count(m->inventory);
 	struct look *l = looks_of(m->inventory);
-	bool apart = l == NULL;
+	bool apart = false;
 
-	if (l != NULL)
-		qsort(l, count, sizeof *l, look_compare);
+	if (l == NULL)
+		return true;
+	qsort(l, count, sizeof *l, look_compare);
 	for (uint32_t i = 1; !apart && i < count; i++)
 		apart = ((marks[l[i].index] ^ marks[l[i - 1].index]) & MARK_DELETED) != 0 &&
 		    memcmp(l[i].fingerprint, l[i - 1].fingerprint, FINGERPRINT_SIZE) == 0;

@@ -177,20 +177,26 @@ on_rebuild(char **argv)
 	return 0;
 }
 
-static int
-compare_lines(const void *a, const void *b)
-{
-	const char *const *x = a, *const *y = b;
+/* One of a saved list; cut off if it is longer than any of ours can be. */
+struct id {
+	char text[UID_MAX + 2];
+};
 
-	return strcmp(*x, *y);
+static int
+compare_ids(const void *a, const void *b)
+{
+	const struct id *x = a, *y = b;
+
+	return strcmp(x->text, y->text);
 }
 
 /* The unique-ids of a saved list: a line each, alone or after a number, as UIDL prints them. */
-static char **
+static struct id *
 read_ids(const char *path, size_t *count)
 {
 	FILE *f = fopen(path, "re");
-	char **ids = NULL, line[512];
+	struct id *ids = NULL, *more;
+	char line[512];
 	size_t room = 0;
 
 	if (f == NULL) {
@@ -201,14 +207,17 @@ read_ids(const char *path, size_t *count)
 		char *save = NULL, *first = strtok_r(line, " \t\r\n", &save), *id = strtok_r(NULL, " \t\r\n", &save);
 		if (first == NULL || strcmp(first, ".") == 0 || first[0] == '+')
 			continue;
-		if (*count == room && (ids = reallocarray(ids, room = room > 0 ? 2 * room : 1024, sizeof *ids)) == NULL)
-			die("out of memory");
-		if ((ids[(*count)++] = strdup(id != NULL ? id : first)) == NULL)
-			die("out of memory");
+		if (*count == room) {
+			room = room > 0 ? 2 * room : 1024;
+			if ((more = reallocarray(ids, room, sizeof *ids)) == NULL)
+				die("out of memory");
+			ids = more;
+		}
+		(void)string_copy(ids[(*count)++].text, sizeof ids->text, id != NULL ? id : first);
 	}
 	fclose(f);
-	if (*count > 0)
-		qsort(ids, *count, sizeof *ids, compare_lines);
+	if (ids != NULL)
+		qsort(ids, *count, sizeof *ids, compare_ids);
 	return ids;
 }
 
@@ -217,21 +226,20 @@ on_uidl_diff(char **argv)
 {
 	struct catalogue c;
 	size_t count, stay = 0;
-	char **ids = read_ids(argv[1], &count);
+	struct id *ids = read_ids(argv[1], &count), key;
 	int session;
 
 	open_maildrop(SPOOL_OPEN, argv[0], &c, &session);
 	for (uint32_t i = 0; i < c.header->count; i++) {
-		char text[UID_MAX + 1];
-		const char *key = text;
-		memcpy(text, c.uids + c.rows[i].uid, c.rows[i].uid_length);
-		text[c.rows[i].uid_length] = '\0';
-		if (count > 0 && bsearch(&key, ids, count, sizeof *ids, compare_lines) != NULL)
+		memcpy(key.text, c.uids + c.rows[i].uid, c.rows[i].uid_length);
+		key.text[c.rows[i].uid_length] = '\0';
+		if (ids != NULL && bsearch(&key, ids, count, sizeof *ids, compare_ids) != NULL)
 			stay++;
 		else
-			printf("new %u %s\n", (unsigned)i + 1, text);
+			printf("new %u %s\n", (unsigned)i + 1, key.text);
 	}
 	printf("%zu of %u stay (%zu in %s)\n", stay, (unsigned)c.header->count, count, argv[1]);
+	free(ids);
 	close_maildrop(session);
 	return stay == c.header->count ? 0 : 1;
 }
