@@ -482,8 +482,10 @@ segment_write(int fd, const struct inventory *inv, uint32_t first, struct segmen
 		piece_write(w, inv->fingerprints[first], (size_t)g->fingerprints * FINGERPRINT_SIZE);
 	if (g->names > 0) {
 		piece_write(w, inv->names + first, g->names * sizeof *inv->names);
-		piece_write(w, inv->patterns + (inv->patterns_count - g->patterns), g->patterns * sizeof *inv->patterns);
-		piece_write(w, inv->blob + (inv->blob_length - g->blob_length), g->blob_length);
+		if (g->patterns > 0)
+			piece_write(w, inv->patterns + (inv->patterns_count - g->patterns), g->patterns * sizeof *inv->patterns);
+		if (g->blob_length > 0)
+			piece_write(w, inv->blob + (inv->blob_length - g->blob_length), g->blob_length);
 	}
 	buffer_flush(w);
 	XXH128_canonicalFromHash(&check, XXH3_128bits_digest(w->sum));
