@@ -158,7 +158,8 @@ static const struct {
 
 /*
  * Limits of a process that cannot be needed by what it does; 0: none. Parents pass theirs on to children that need more, so they have none of
- * `data`, and as many descriptors as the system gives: each has one or more a connection.
+ * `data`, and as many descriptors as the system gives: each has one or more a connection. Nor may those who pass descriptors have few: the
+ * kernel compares this limit with all that the whole uid has in flight (ETOOMANYREFS), so that a burst of sessions would fail.
  */
 #define MANY UINT64_MAX
 #define MIB (1ull << 20)
@@ -168,13 +169,13 @@ static const struct {
 	bool alone;		/* RLIMIT_NPROC 0: makes no process, no thread */
 } limits[CELL_COUNT] = {
 	[CELL_LISTENER] = { MANY, 0, false },
-	[CELL_POP3D] = { 64, 256 * MIB, true },		/* 16 MiB of marks, TLS, buffers */
+	[CELL_POP3D] = { MANY, 256 * MIB, true },		/* 16 MiB of marks, TLS, buffers */
 	[CELL_AUTHD] = { MANY, 0, false },
 	[CELL_VERIFIER] = { MANY, 1024 * MIB, true },
 	[CELL_HASHER] = { 32, 1088 * MIB, true },	/* the dearest hash that libsodium has a name for takes 1 GiB */
 	[CELL_KEEPER] = { MANY, 256 * MIB, true },
 	[CELL_SPOOLD] = { MANY, 0, false },
-	[CELL_WORKER] = { 256, 6144 * MIB, true },	/* 16,777,216 messages, the most there may be, twice */
+	[CELL_WORKER] = { MANY, 6144 * MIB, true },	/* 16,777,216 messages, the most there may be, twice */
 };
 
 /* A filter ready to load; made once, loaded by every child. */
