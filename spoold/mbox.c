@@ -906,7 +906,8 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 		archive_keep();
 	if (journal != -1) {
 		close(journal);
-		if (outcome != JOURNAL_PENDING)
+		/* one that was there before is somebody's unfinished UPDATE */
+		if (outcome != JOURNAL_PENDING && !(outcome == JOURNAL_UNCHANGED && saved == EEXIST))
 			ask_privileged(PRIVILEGED_JOURNAL_DROP);
 	}
 	errno = saved;
