@@ -61,6 +61,7 @@ pam_denial(int code)
 	case PAM_AUTHTOK_EXPIRED:
 	case PAM_CRED_EXPIRED:
 	case PAM_AUTHTOK_DISABLE_AGING:
+	case PAM_CONV_ERR:	/* a prompt that cannot be answered: it may have come because the password was right */
 		return DENIED_CREDENTIALS;
 	default:
 		return DENIED_TEMPORARY;
@@ -78,10 +79,21 @@ free_responses(struct pam_response *r, int count)
 	free(r);
 }
 
-/* A prompt that is not echoed gets the password; whatever a module wants to tell is not for a mail program. */
+/* What a mail program has to say: one password, once. */
+struct conversation {
+	const char *password;
+	bool given;
+	bool asked_more;
+};
+
+/*
+ * The first prompt that is not echoed gets the password; whatever a module wants to tell is not for a mail program. To give the password
+ * in answer to anything else would hand it to a module that asked for a code: any other prompt fails the attempt.
+ */
 static int
 converse(int count, const struct pam_message **messages, struct pam_response **responses, void *arg)
 {
+	struct conversation *c = arg;
 	struct pam_response *r;
 
 	if (count <= 0 || count > PAM_MAX_NUM_MSG || (r = calloc((size_t)count, sizeof *r)) == NULL)
@@ -90,10 +102,12 @@ converse(int count, const struct pam_message **messages, struct pam_response **r
 		int style = messages[i]->msg_style;
 		if (style == PAM_TEXT_INFO || style == PAM_ERROR_MSG)
 			continue;
-		if (style != PAM_PROMPT_ECHO_OFF || (r[i].resp = strdup(arg)) == NULL) {
+		c->asked_more = c->asked_more || style != PAM_PROMPT_ECHO_OFF || c->given;
+		if (c->asked_more || (r[i].resp = strdup(c->password)) == NULL) {
 			free_responses(r, count);
 			return PAM_CONV_ERR;
 		}
+		c->given = true;
 	}
 	*responses = r;
 	return PAM_SUCCESS;
@@ -133,9 +147,9 @@ phases(pam_handle_t *h)
 int
 pam_try(const char *service, char *user, const char *password, const char *client)
 {
-	union { const char *in; void *out; } secret = { .in = password };
+	struct conversation talk = { password, false, false };
 	union { void (*in)(int, unsigned, void *); const void *out; } delay = { .in = no_delay };
-	struct pam_conv conversation = { converse, secret.out };
+	struct pam_conv conversation = { converse, &talk };
 	const void *name = NULL;
 	pam_handle_t *h = NULL;
 	int code = pam_start(service, user, &conversation, &h);
@@ -152,6 +166,8 @@ pam_try(const char *service, char *user, const char *password, const char *clien
 		code = PAM_SYSTEM_ERR;
 	if (code == PAM_SUCCESS)
 		string_copy(user, USER_SIZE, name);
+	else if (talk.asked_more)
+		code = PAM_CONV_ERR;	/* whatever the modules made of it */
 	pam_end(h, code);
 	return code;
 }
@@ -253,6 +269,8 @@ attempt_answered(int channel, struct attempt *a)
 	struct outcome o;
 	ssize_t n = read(a->pipe, &o, sizeof o);
 
+	if (n == sizeof o && o.pam == PAM_CONV_ERR)
+		log_text(LOG_WARNING, "PAM asked for more than one password: see authd(8) on second factors");
 	if (n == sizeof o && memchr(o.user, '\0', sizeof o.user) != NULL)
 		verdict(channel, a->ticket, pam_denial(o.pam), &o);
 	else

@@ -262,6 +262,30 @@ library_step(struct login *l, const uint8_t *data, size_t length)
 	return result;
 }
 
+/*
+ * PLAIN (RFC 4616) by hand, where the library gives up because SASLprep refuses a name or a password: nobody has such a name, but that must not
+ * be told sooner than anything else; and a password in an old encoding is a password.
+ */
+static enum sasl_result
+plain_step(struct login *l, const uint8_t *data, size_t length)
+{
+	const char *authzid = (const char *)data;
+	const char *user = memchr(data, '\0', length), *password = NULL;
+
+	if (user != NULL) {
+		user++;
+		password = memchr(user, '\0', length - (size_t)(user - authzid));
+	}
+	if (password == NULL || password++ == user || length - (size_t)(password - authzid) - 1 >= PASSWORD_SIZE - 1)
+		return SASL_MALFORMED;
+	size_t n = length - (size_t)(password - authzid);
+	if (memchr(password, '\0', n) != NULL)
+		return SASL_MALFORMED;
+	memcpy(l->secret->password, password, n);
+	l->secret->password[n] = '\0';
+	return sasl_name(l->user, user) && sasl_name(l->authzid, authzid) ? SASL_PASSWORD : SASL_WRONG;
+}
+
 enum sasl_result
 sasl_step(struct login *l, const uint8_t *data, size_t length)
 {
@@ -277,7 +301,11 @@ sasl_step(struct login *l, const uint8_t *data, size_t length)
 	}
 	if (first && l->mechanism == MECHANISM_SCRAM_SHA_256_PLUS)
 		l->bound = bound_is(peer_hello(l), data, length);
-	return l->bound ? bound_step(l, data, length) : library_step(l, data, length);
+	if (l->bound)
+		return bound_step(l, data, length);
+	enum sasl_result result = library_step(l, data, length);
+	bool plain = l->mechanism == MECHANISM_PLAIN || l->mechanism == MECHANISM_USER;
+	return plain && result == SASL_MALFORMED ? plain_step(l, data, length) : result;
 }
 
 void

@@ -172,6 +172,8 @@ pam_reason(int code)
 		return "expired";
 	case PAM_PERM_DENIED:
 		return "denied";
+	case PAM_CONV_ERR:
+		return "second-prompt";
 	default:
 		return "wrong-password";
 	}
@@ -182,9 +184,8 @@ on_pam(struct login *l, enum answer answer, const struct body_verdict *verdict)
 {
 	int64_t spent = clock_ms() - l->asked;
 
-	if (answer == ANSWER_YES && !l->nobody) {
-		if (!l->locked)
-			cache_put(l->tag[STORE_PAM]);
+	if (answer == ANSWER_YES && !l->nobody && !l->locked) {
+		cache_put(l->tag[STORE_PAM]);
 		login_vouched(l, STORE_PAM, verdict->user, "password");
 		return;
 	}
@@ -197,17 +198,40 @@ on_pam(struct login *l, enum answer answer, const struct body_verdict *verdict)
 	timer_set(&l->timer, l->asked + (spent / GRAIN + 1) * GRAIN);
 }
 
+static void ask(struct login *l, bool pam);
+
+/*
+ * An imported hash did not let him in. The right password would have cost one of our own as well (upgrade), and so does one for a user who is
+ * not there: now this attempt does. False if it need not.
+ */
+static bool
+even_out(struct login *l)
+{
+	struct store_meta meta;
+
+	if (l->unhashed || !hash_is_foreign(l->secret->hash) || store_meta(&users, &meta) != 1)
+		return false;
+	string_copy(l->secret->hash, sizeof l->secret->hash, meta.hash);
+	sodium_memzero(&meta, sizeof meta);
+	l->unhashed = true;
+	ask(l, false);
+	return true;
+}
+
 static void
 on_hash(struct login *l, enum answer answer)
 {
-	/* The hash of an unknown user is a real one of a password that nobody has; still, it must not let anyone in. */
-	if (answer != ANSWER_YES || !l->found || l->unhashed) {
-		try_next(l, answer == ANSWER_UNKNOWN);
+	/*
+	 * The hash of an unknown user is a real one of a password that nobody has; still, it must not let anyone in. That the password of a locked
+	 * one is right is nobody's business.
+	 */
+	if (answer != ANSWER_YES || !l->found || l->unhashed || l->locked) {
+		if (answer == ANSWER_UNKNOWN || !even_out(l))
+			try_next(l, answer == ANSWER_UNKNOWN);
 		return;
 	}
-	if (!l->locked)
-		cache_put(l->tag[STORE_DB]);
-	if (l->locked || !upgrade(l))
+	cache_put(l->tag[STORE_DB]);
+	if (!upgrade(l))
 		login_vouched(l, STORE_DB, l->user, "password");
 }
 
@@ -342,7 +366,7 @@ is_app_password(struct login *l)
 	uint8_t hash[32];
 	uint32_t which = STORE_APPS;
 
-	if (!l->found || u->apps == 0 || !token_read(plain, l->secret->password) || !have_key())
+	if (!l->found || l->locked || u->apps == 0 || !token_read(plain, l->secret->password) || !have_key())
 		return false;
 	token_hash(hash, key, l->user, plain);
 	for (uint32_t i = 0; i < u->apps; i++)
@@ -354,8 +378,7 @@ is_app_password(struct login *l)
 		return false;
 	l->no_delete = u->app[which].no_delete;
 	string_copy(l->app, sizeof l->app, u->app[which].name);
-	if (!l->locked)
-		app_used(l, which);
+	app_used(l, which);
 	login_vouched(l, STORE_DB, l->user, "app-password");
 	return true;
 }

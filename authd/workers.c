@@ -89,6 +89,23 @@ answered(struct question *q, enum answer answer, const struct body_verdict *verd
 		q->on_answer(q, answer, verdict);
 }
 
+/* What a login costs, without what it is about: "$argon2id$v=19$m=65536,t=2,p=1", "$6". Two logins that cost the same look the same. */
+static void
+log_work(const char *who, const char *hash)
+{
+	size_t fields = strncmp(hash, "$argon2", 7) == 0 ? 3 : 1, length = 0;
+
+	if (!log_wants(LOG_DEBUG))
+		return;
+	if (hash[0] == '$')
+		for (; hash[length] != '\0' && (hash[length] != '$' || fields-- > 0); length++)
+			continue;
+	log_begin(LOG_DEBUG, "work");
+	log_string("of", who);
+	log_bytes("cost", hash, length);
+	log_end();
+}
+
 static int
 send_hash(struct hasher *h, const struct question *q)
 {
@@ -108,6 +125,8 @@ send_hash(struct hasher *h, const struct question *q)
 	}
 	result = message_send(h->source.fd, &m);
 	message_clear(&m);
+	if (result == 0)
+		log_work("hasher", q->hash);
 	return result;
 }
 
@@ -146,6 +165,8 @@ send_attempt(const struct question *q)
 	memcpy(a->client, q->client, strnlen(q->client, sizeof a->client - 1));
 	int result = message_send(pam.fd, &m);
 	message_clear(&m);
+	if (result == 0)
+		log_work("pam", "");
 	return result;
 }
 

@@ -29,8 +29,11 @@ def login(make_postern):
 
 
 def attempts(p):
-    """The lines of authd about logins, as dicts."""
-    lines = [x.decode() for x in p.daemon("authd").lines if b" event=login " in x]
+    """The lines of every authd there was about logins, as dicts; once no more of them arrive."""
+    with p.daemon("authd").changed:
+        while p.daemon("authd").changed.wait(0.1):
+            continue
+    lines = [x.decode() for d in p.daemons["authd"] for x in d.lines if b" event=login " in x]
     return [dict(re.findall(r'([a-z]+)=("[^"]*"|\S+)', x)) for x in lines]
 
 
@@ -49,8 +52,8 @@ def sasl(c, mechanism, answer, initial=None):
 class Scram:
     """A client of SCRAM-SHA-256 (RFC 7677) that can be made to lie."""
 
-    def __init__(self, user, password, gs2="n,,", tamper=False, nonce=None):
-        self.password, self.gs2, self.tamper, self.nonce = password, gs2, tamper, nonce
+    def __init__(self, user, password, gs2="n,,", tamper=False, nonce=None, binding=b""):
+        self.password, self.gs2, self.tamper, self.nonce, self.binding = password, gs2, tamper, nonce, binding
         self.bare = "n=%s,r=%s" % (user, base64.b64encode(os.urandom(12)).decode())
         self.fields = self.signature = None
         self.verified = False
@@ -66,7 +69,7 @@ class Scram:
         self.fields = dict(x.split("=", 1) for x in challenge.decode().split(","))
         salted = hashlib.pbkdf2_hmac("sha256", self.password.encode(), base64.b64decode(self.fields["s"]), int(self.fields["i"]))
         client = hmac.digest(salted, b"Client Key", "sha256")
-        final = "c=%s,r=%s" % (b64(self.gs2.encode()).decode(), self.nonce or self.fields["r"])
+        final = "c=%s,r=%s" % (b64(self.gs2.encode() + self.binding).decode(), self.nonce or self.fields["r"])
         message = ",".join((self.bare, challenge.decode(), final)).encode()
         proof = bytes(a ^ b for a, b in zip(client, hmac.digest(hashlib.sha256(client).digest(), message, "sha256")))
         if self.tamper:
@@ -86,9 +89,10 @@ def cram(p, user, secret):
         return sasl(c, b"CRAM-MD5", lambda ch: user.encode() + b" " + hmac.new(secret.encode(), ch, "md5").hexdigest().encode())
 
 
-def plain(p, user, password, **how):
+def plain(p, user, password):
+    user = user if isinstance(user, bytes) else user.encode()
     with p.connect() as c:
-        return sasl(c, b"PLAIN", lambda _: b"", b"\0%s\0%s" % (user.encode(), password.encode()))
+        return sasl(c, b"PLAIN", lambda _: b"", b"\0%s\0%s" % (user, password.encode()))
 
 
 def test_scram(login):
@@ -153,6 +157,110 @@ def test_one_answer(login):
     assert [a["reason"] for a in attempts(login)] == ["wrong-password", "unknown-user", "locked", "locked", "malformed-user"]
     login.authctl("unlock", "locked")
     assert plain(login, "locked", PASSWORD).startswith(b"+OK")
+
+
+def test_out_of_form(login):
+    """What is no response of the mechanism is refused, and not asked for again (RFC 5034 section 4)."""
+    for words in (b"PLAIN =", b"SCRAM-SHA-256 =", b"LOGIN =", b"CRAM-MD5 =", b"CRAM-MD5 " + b64(b"u x"), b"PLAIN " + b64(b"u"), b"PLAIN ===="):
+        with login.connect() as c:
+            row = c.cmd(b"AUTH " + words)
+            assert row.startswith(b"-ERR") and b"[AUTH]" not in row, words
+    for mechanism in (b"PLAIN", b"SCRAM-SHA-256", b"LOGIN", b"CRAM-MD5"):
+        for response in (b"", b"=", b"*", b"!", b64(b"x" * 9000), b"A" * 13000):
+            with login.connect() as c:
+                assert c.cmd(b"AUTH " + mechanism).startswith(b"+ ")
+                if mechanism == b"LOGIN" and response == b64(b"x" * 9000):
+                    continue    # a name too long for anybody is one, to LOGIN
+                row = c.cmd(response)
+                assert row.startswith(b"-ERR"), (mechanism, response[:20])
+                assert c.login("u").stat()[0] == 2, "the connection is still good for a login"
+
+
+def test_malformed_names(metered):
+    """A name that nobody can have is answered as an unknown one is, after the same work."""
+    rows, spent = set(), []
+    for name in (b"nobody-here", b"\xff", b"\xc3(", b"a\x80b", b"..", b"-x", b"a/b"):
+        mark = metered.daemon("authd").mark()
+        rows.add(plain(metered, name, "wrong"))
+        spent.append(work(metered, mark))
+        mark = metered.daemon("authd").mark()
+        with metered.connect() as c:
+            c.ok(b"USER " + name)
+            rows.add(c.cmd(b"PASS wrong"))
+        spent.append(work(metered, mark))
+    assert len(rows) == 1 and b"[AUTH]" in rows.pop()
+    assert all(s == spent[0] for s in spent) and len(spent[0]) == 1
+
+
+@pytest.fixture
+def metered(make_postern):
+    """As login; the log says what each login costs."""
+    p = make_postern({"postern": {"log-level": "debug"}, "authd": {"mechanisms": MECHANISMS, "cache-ttl": 0}})
+    p.user("u", "maildir", MESSAGES)
+    return p.start()
+
+
+def work(p, mark):
+    """What the login after `mark` cost: the hashes that were computed and the attempts that PAM made, in their order."""
+    p.daemon("authd").wait_line("event=login ", start=mark)
+    lines = [x.decode() for x in p.daemon("authd").lines[mark:]]
+    return [re.search("of=.*", x)[0] for x in lines if "event=work" in x]
+
+
+def costs_of(p, tries):
+    """The work of each of the attempts, several times and mixed."""
+    found = {}
+    for _ in range(2):
+        for name, attempt in tries.items():
+            mark = p.daemon("authd").mark()
+            assert b"[AUTH]" in attempt(), name
+            found.setdefault(name, []).append(work(p, mark))
+    return found
+
+
+def all_alike(found):
+    return len({str(w) for works in found.values() for w in works}) == 1
+
+
+def test_one_duration(metered):
+    """Unknown user, wrong password, locked account (with the right one, too) cost the same hashes, by every mechanism."""
+    metered.add("shut")
+    metered.authctl("lock", "shut")
+    app = metered.authctl("app", "add", "shut", "x").stdout.decode().strip()
+    users = (("unknown", "nobody-here", PASSWORD), ("wrong", "u", "wrong"), ("locked", "shut", "wrong"), ("locked, right", "shut", PASSWORD),
+             ("locked, app", "shut", app))
+
+    def by_login(user, password):
+        answers = [user.encode(), password.encode()]
+        with metered.connect() as c:
+            return sasl(c, b"LOGIN", lambda _: answers.pop(0))
+
+    def by_user(user, password):
+        with metered.connect() as c:
+            c.ok(b"USER " + user.encode())
+            return c.cmd(b"PASS " + password.encode())
+
+    for how in (lambda u, p: plain(metered, u, p), by_login, by_user):
+        found = costs_of(metered, {name: (lambda u=u, w=w: how(u, w)) for name, u, w in users})
+        assert all_alike(found) and len(found["unknown"][0]) == 1, found
+    for how in (lambda u, p: scram(metered, u, p)[0], lambda u, p: cram(metered, u, p)):
+        found = costs_of(metered, {name: (lambda u=u, w=w: how(u, w)) for name, u, w in users})
+        assert all_alike(found) and found["unknown"][0] == [], found
+
+
+def test_one_duration_of_imported_users(metered):
+    """Until his first login an imported user costs his own hash and one of ours, right or wrong; from then on what all others do."""
+    path = metered.dir / "shadow"
+    path.write_text("old:%s:1::::::\n" % SHA512)
+    metered.own(path)
+    metered.authctl("import", "shadow", path, *CHEAP)
+    unknown = costs_of(metered, {"unknown": lambda: plain(metered, "nobody-here", "x")})["unknown"][0]
+    wrong = costs_of(metered, {"wrong": lambda: plain(metered, "old", "x")})["wrong"][0]
+    assert len(wrong) == 2 and "$6" in wrong[0] and wrong[1:] == unknown
+    mark = metered.daemon("authd").mark()
+    plain(metered, "old", "password")
+    assert work(metered, mark) == wrong, "the first right one"
+    assert costs_of(metered, {"wrong": lambda: plain(metered, "old", "x")})["wrong"][0] == unknown
 
 
 def test_attempts_are_limited(login):
@@ -310,6 +418,45 @@ def test_throttle(make_postern):
         tried(p, "127.0.1.%d" % i, "v", "wrong")
     row, spread = tried(p, "127.0.2.1", "v", "wrong")
     assert spread >= 0.2, "guesses at one user from many addresses are slowed"
+
+
+def test_throttle_outlives_reload_crash_and_restart(make_postern):
+    """Who has guessed too often is slowed by the next verifier, and by the next authd; and what was verified outlives a reload."""
+    p = make_postern({"authd": {"throttle": "on", "cache-ttl": 300}})
+    p.user("u", "maildir", MESSAGES)
+    p.start()
+    assert plain(p, "u", PASSWORD).startswith(b"+OK")
+    for i in range(5):
+        tried(p, "127.0.0.2", "spray%d" % i, "wrong")
+    authd = p.daemon("authd")
+
+    def reload():
+        authd.process.send_signal(1)
+        authd.wait_line("text=reloaded")
+
+    def crash():
+        mark = authd.mark()
+        for pid, name in harness.children(authd.pid):
+            if name == "authd: verifier":
+                os.kill(pid, 9)
+        authd.wait_line("event=child-died", "process=verifier", start=mark)
+
+    def restart():
+        assert p.stop_daemon("authd") == 0
+        p.start("authd")
+
+    for how in (reload, crash, restart):
+        how()
+        row = tried(p, "127.0.0.3", "u", PASSWORD)[0]
+        deadline = time.monotonic() + harness.TIMEOUT
+        while not row.startswith(b"+OK"):       # the verifier is on its way
+            assert time.monotonic() < deadline
+            row = tried(p, "127.0.0.3", "u", PASSWORD)[0]
+        _, took = tried(p, "127.0.0.2", "spray-after", "wrong")
+        assert took >= 0.45, how.__name__
+    reasons = [a["reason"] for a in attempts(p) if a["result"] == "ok"]
+    assert reasons == ["password", "remembered", "remembered", "password"], "a restart forgets what was verified"
+    assert (p.dir / "state/authd/throttle").stat().st_size < 1 << 20
 
 
 def test_flood_of_wrong_logins(make_postern):
@@ -540,6 +687,107 @@ def test_pam_module_that_misbehaves(make_postern, stage, tmp_path, how):
     assert not left, "what a module forked lives on"
     assert not any(b"child-died" in x for x in p.daemon("authd").lines)
     harmed.close()
+
+
+OTP_SECRET = "3132333435363738393031323334353637383930"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not pathlib.Path("/lib/x86_64-linux-gnu/security/pam_oath.so").exists() and not
+                    list(pathlib.Path("/lib").glob("*/security/pam_oath.so")), reason="libpam-oath is not installed")
+def test_second_factor(make_postern, stage):
+    """pam_oath: the code is typed behind the password; an old code, a wrong one, a wrong password, either alone are refused alike."""
+    p = make_postern({"authd": {"pam-service": "postern-oath", "cache-ttl": 0}}, stage=stage)
+    oath = p.dir / "oath"
+    oath.mkdir()
+    users = oath / "users"
+    users.write_text("HOTP alice + %s\n" % OTP_SECRET)
+    users.chmod(0o600)
+    (stage.etc / "pam.d" / "postern-oath").write_text(
+        "auth requisite pam_oath.so usersfile=%s window=3 digits=6\nauth required pam_unix.so use_first_pass\n"
+        "account required pam_unix.so\n" % users)
+    p.start()
+    codes = [hotp(bytes.fromhex(OTP_SECRET), n) for n in range(8)]
+    assert codes[:2] == ["755224", "287082"], "RFC 4226 appendix D"
+    password = stage.passwords["alice"]
+    p.passwords.update(password + c for c in codes)
+    for wrong in (password, codes[0], password + "000000", "wrong-" + codes[1], codes[0] + password):
+        assert b"[AUTH]" in plain(p, "alice", wrong), wrong
+    assert plain(p, "alice", password + codes[2]).startswith(b"+OK")
+    assert b"[AUTH]" in plain(p, "alice", password + codes[2]), "a code is good once"
+    assert plain(p, "alice", password + codes[3]).startswith(b"+OK")
+
+
+def hotp(key, counter):
+    digest = hmac.digest(key, counter.to_bytes(8, "big"), "sha1")
+    at = digest[19] & 15
+    return "%06d" % ((int.from_bytes(digest[at:at + 4], "big") & 0x7fffffff) % 1000000)
+
+
+@pytest.mark.root
+def test_second_prompt(make_postern, stage):
+    """A module that asks again does not get the password again."""
+    p = make_postern({"authd": {"pam-service": "postern-twice", "cache-ttl": 0}}, stage=stage)
+    (stage.etc / "pam.d" / "postern-twice").write_text("auth required pam_unix.so\nauth required pam_oath.so usersfile=/nonexistent\n"
+                                                       "account required pam_unix.so\n")
+    p.start()
+    assert b"[AUTH]" in plain(p, "alice", stage.passwords["alice"])
+    p.daemon("authd").wait_line("PAM asked for more than one password")
+    p.daemon("authd").wait_line("event=login result=fail reason=second-prompt")
+
+
+@pytest.mark.root
+def test_pam_access(make_postern, stage):
+    """Who may come from where: pam_access sees the address of the client."""
+    p = make_postern({"authd": {"pam-service": "postern-access", "cache-ttl": 0}}, stage=stage)
+    rules = p.dir / "access.conf"
+    rules.write_text("+:alice:127.0.0.1\n-:ALL:ALL\n")
+    (stage.etc / "pam.d" / "postern-access").write_text(
+        "auth required pam_unix.so\naccount required pam_access.so accessfile=%s\naccount required pam_unix.so\n" % rules)
+    p.start()
+    assert plain(p, "alice", stage.passwords["alice"]).startswith(b"+OK")
+    assert b"[AUTH]" in plain(p, "bob", stage.passwords["bob"])
+    assert b"[AUTH]" in tried(p, "127.0.0.5", "alice", stage.passwords["alice"])[0]
+
+
+@pytest.mark.root
+def test_one_duration_of_pam(make_postern, stage):
+    """Whoever PAM refuses costs it one attempt, and the store as many hashes."""
+    p = make_postern({"postern": {"log-level": "debug"}, "authd": {"cache-ttl": 0}}, stage=stage)
+    p.add("u")
+    p.add("shut")
+    p.authctl("lock", "shut")
+    p.start()
+    found = costs_of(p, {"unknown": lambda: plain(p, "nobody-here", "x"), "wrong, db": lambda: plain(p, "u", "x"),
+                         "wrong, pam": lambda: plain(p, "bob", "x"), "locked": lambda: plain(p, "shut", "x"),
+                         "locked, right": lambda: plain(p, "shut", PASSWORD), "no name": lambda: plain(p, b"\xff", "x")})
+    assert all_alike(found) and len(found["unknown"][0]) == 2, found
+
+
+@pytest.mark.root
+def test_no_password_of_pam_stays_in_memory(make_postern, stage):
+    """Neither of one that PAM verified, nor of one that is remembered, nor of SCRAM; in no process of authd and of pop3d."""
+    p = make_postern({"authd": {"mechanisms": MECHANISMS, "cache-ttl": 300}}, stage=stage)
+    p.add("u", "maildir:%s" % p.maildir("u", MESSAGES, uid=61002), uid=61002)
+    p.start()
+    password = stage.passwords["alice"]
+    for _ in range(2):
+        assert plain(p, "alice", password).startswith(b"+OK") and plain(p, "u", PASSWORD).startswith(b"+OK")
+    assert b"[AUTH]" in plain(p, "alice", password + "x")
+    assert scram(p, "u", PASSWORD)[0].startswith(b"+OK")
+    assert [a["reason"] for a in attempts(p) if a["result"] == "ok"].count("remembered") == 2
+    with p.connect("alice", password) as c:
+        c.ok(b"NOOP")
+        for name in ("authd", "pop3d"):
+            for pid in p.daemon(name).session():
+                for needle in (password, PASSWORD):
+                    assert _memory_has(pid, needle.encode()) is None, (name, pid, harness.process_name(pid))
+    for pid in p.daemon("authd").session():
+        limits = (pathlib.Path("/proc/%d/limits" % pid)).read_text()
+        assert re.search(r"Max core file size +0 +0 ", limits)
+        if harness.process_name(pid) in ("authd: verifier", "authd: hasher"):
+            locked = int(harness.status_of(pid)["VmLck"].split()[0])
+            assert locked > 0, "nothing of %s is locked" % harness.process_name(pid)
 
 
 @pytest.mark.root
