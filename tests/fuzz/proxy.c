@@ -1,6 +1,6 @@
 /*
  * The PROXY header.
- * links: pop3d/proxy.c pop3d/stream.c pop3d/tls.c lib/system.c lib/log.c lib/conf.c lib/messages.c lib/catalogue.c lib/chains.c
+ * links: pop3d/proxy.c pop3d/stream.c pop3d/tls.c pop3d/credentials.c lib/system.c lib/log.c lib/conf.c lib/messages.c lib/catalogue.c lib/chains.c
  * libs: -lgnutls
  */
 #include <stddef.h>
