@@ -39,11 +39,12 @@ def test_example_is_accepted_with_all_keys_in_force(tmp_path):
 
 def test_manual_has_every_key_with_its_default():
     text = (REPO / "lib/postern.conf.5").read_text()
-    section, found = None, {}
+    section, depth, found = None, 0, {}
     for row in text.splitlines():
+        depth += row.startswith(".Bl ") - (row == ".El")      # a list in a list has values, not keys
         if m := re.fullmatch(r"\.Ss \[(\w+)\]", row):
             section = m[1]
-        elif m := re.fullmatch(r"\.It Cm ([a-z-]+)(?: =(?: (.*))?)?", row):
+        elif depth == 1 and (m := re.fullmatch(r"\.It Cm ([a-z-]+)(?: =(?: (.*))?)?", row)):
             found[section, m[1]] = (m[2] or "").replace('"', "")
     assert found == {(s, k): d for s, k, d, _ in keys()}
 
