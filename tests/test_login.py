@@ -781,13 +781,15 @@ def test_no_password_of_pam_stays_in_memory(make_postern, stage):
         for name in ("authd", "pop3d"):
             for pid in p.daemon(name).session():
                 for needle in (password, PASSWORD):
-                    assert _memory_has(pid, needle.encode()) is None, (name, pid, harness.process_name(pid))
+                    assert _memory_has(str(pid), needle.encode()) is None, (name, pid, harness.process_name(pid))
     for pid in p.daemon("authd").session():
         limits = (pathlib.Path("/proc/%d/limits" % pid)).read_text()
         assert re.search(r"Max core file size +0 +0 ", limits)
         if harness.process_name(pid) in ("authd: verifier", "authd: hasher"):
-            locked = int(harness.status_of(pid)["VmLck"].split()[0])
-            assert locked > 0, "nothing of %s is locked" % harness.process_name(pid)
+            if re.search(r"Max locked memory +unlimited", limits):
+                assert int(harness.status_of(pid)["VmLck"].split()[0]) > 1000, "%s may be swapped" % harness.process_name(pid)
+            else:       # a container whose root may not raise the limit
+                p.daemon("authd").wait_line("memory is not locked")
 
 
 @pytest.mark.root
