@@ -871,7 +871,8 @@ cut_recover(enum expect expect, const uint8_t *earlier, size_t earlier_length, i
 	cuts++;
 	file_fill(MBOX, &disk[MBOX]);
 	file_fill(JOURNAL, &disk[JOURNAL]);
-	memcpy(more, earlier, earlier_length);
+	if (earlier_length > 0)
+		memcpy(more, earlier, earlier_length);
 	length = mail_of(which);
 	memcpy(more + earlier_length, mail, length);
 	assert_int_equal(__real_pwrite(fds[MBOX], mail, length, (off_t)disk[MBOX].size), length);
