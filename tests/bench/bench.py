@@ -5,7 +5,7 @@ Every figure is taken several times, the servers alternating, and is printed as 
 the server's alone: all its processes, those that ended included. The mailboxes are the same, each server has its own copy, and all of
 it is in the page cache. Needs root: servers run with accounts of their own in a private mount and network namespace; nothing is installed.
 
-    bench.py [options] [SCENARIO...]       poll retr open update idle tls memory; without any, all but memory
+    bench.py [options] [SCENARIO...]       poll retr open update idle logins tls memory; without any, all but memory
 
 The raw figures go to BUILD/bench/figures.json; the last figure of each row is kept in BUILD/bench/last.json and compared with the next run.
 """
@@ -26,6 +26,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import mailbox_make as make  # noqa: E402
 import servers as sv  # noqa: E402
+import logins  # noqa: E402
 import tls  # noqa: E402
 
 PACKAGES = ["dovecot-pop3d", "popa3d", "ucspi-tcp"]
@@ -344,6 +345,11 @@ class Bench:
     def tls(self):
         tls.scenario(self)
 
+    # logins: a remembered password and an app password, on empty maildrops (logins.py)
+
+    def logins(self):
+        logins.scenario(self)
+
 
 def smaps(pid):
     """Kibibytes, by the names of /proc/PID/status and smaps_rollup."""
@@ -361,7 +367,7 @@ def smaps(pid):
     return facts
 
 
-SCENARIOS = ["poll", "retr", "open", "update", "idle", "tls", "memory"]
+SCENARIOS = ["poll", "retr", "open", "update", "idle", "logins", "tls", "memory"]
 
 
 def options_parse():
