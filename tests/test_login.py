@@ -586,6 +586,29 @@ def _wchan(pid):
         return ""
 
 
+def guessing(man):
+    """The reasons that authd(8) lists under "somebody may be guessing"."""
+    part = man[man.index("and somebody may be guessing:"):man.index("for another reason:")]
+    return set(re.findall(r"^\.Cm ([a-z-]+)(?: ,| \.)?$", part, re.M)) - {"fail"}
+
+
+def test_fail2ban_filter(login):
+    """What the filter of fail2ban takes for guessing is what the manual says, and a name cannot forge an address."""
+    filter_ = (harness.REPO / "etc/fail2ban/filter.conf").read_text()
+    pattern = re.search(r"failregex = (.*)", filter_)[1]
+    assert set(re.search(r"reason=\(\?:([a-z|-]+)\)", pattern)[1].split("|")) == guessing((harness.REPO / "authd/authd.8").read_text())
+    compiled = re.compile(pattern.replace("%(__prefix_line)s", r"postern-authd\[\d+\]: ").replace("<HOST>", r"(?P<host>\S+)"))
+    plain(login, "u", "wrong")
+    plain(login, "x remote=198.51.100.1 mechanism=", "wrong")
+    plain(login, 'x" remote=198.51.100.1 mechanism=', "wrong")
+    plain(login, "u", PASSWORD)
+    with login.connect() as c:
+        c.cmd(b"AUTH PLAIN =")
+    attempts(login)
+    found = [compiled.match(x.decode()) for x in login.daemon("authd").lines]
+    assert [m["host"] for m in found if m] == ["127.0.0.1"] * 3
+
+
 @pytest.mark.skipif(shutil.which("fail2ban-regex") is None, reason="fail2ban is not installed")
 def test_fail2ban(login, tmp_path):
     plain(login, "u", "wrong")
