@@ -272,6 +272,49 @@ def test_pam_is_kept_from_the_kernel(make_postern, stage, probe_build):
     assert {k: v for k, v in found.items() if v != "EPERM"} == {("fork", ""): "done", ("inet", ""): "ECONNREFUSED"}
 
 
+@pytest.mark.root
+def test_worker_that_was_taken_over(make_postern, stage, probe_build):
+    """What it may ask of spoold's parent does for its own maildrop alone, however often and whatever else it asks."""
+    scene = Scene(make_postern, stage, probe_build, trap=False)
+    p = scene.p
+    scene.ready("worker")
+    passwd = stage.path("/etc/passwd").read_bytes()
+
+    def facts():
+        pid = p.daemon("spoold").pid
+        return len(os.listdir("/proc/%d/fd" % pid)), int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path("/proc/%d/status" % pid).read_text())[1])
+
+    def babble(count):
+        scene.prober.say("worker", ["babble %d" % count])
+        start = p.daemon("spoold").mark()
+        scene.prober.begin("worker", scene.login)
+        p.daemon("spoold").wait_line("event=probe ", "action=babble", start=start)
+        workers = [pid for pid, name in harness.children(p.daemon("spoold").pid) if name == "worker"]
+        for pid in workers:
+            harness.wait_pid(pid)
+
+    babble(200)
+    before = facts()
+    babble(5000)
+    scene.prober.clear()
+    for _ in range(200):
+        if facts()[0] <= before[0]:
+            break
+        harness.wait_pid(p.daemon("spoold").pid, 0.02)
+    after = facts()
+    assert after[0] <= before[0] and after[1] < before[1] + 2048, (before, after)
+    assert stage.path("/etc/passwd").read_bytes() == passwd and not stage.path("/etc/passwd.lock").exists()
+    mine = str(stage.USERS["alice"]) + "-"
+    state = p.conf["postern"]["state-dir"]
+    for folder in ("journal", "cache"):
+        assert all(name.startswith(mine) for name in os.listdir(state / folder)), os.listdir(state / folder)
+    assert sorted(x for x in os.listdir(p.mail) if not x.startswith((".mine", "mine"))) == ["other"]
+    with p.connect() as c:
+        c.login("other")
+        assert c.retr(1) == harness.wire(MESSAGE)
+        assert c.quit().startswith(b"+OK")
+
+
 # What the kernel says of each process
 
 KIND = {"pop3d": "listener", "pop3d-idle": "listener", "authd": "authd", "authd: verifier": "verifier", "authd: hasher": "hasher",
@@ -298,6 +341,9 @@ def test_what_the_kernel_says(make_postern, stage):
     seen = set()
     with p.connect("u") as c:
         assert c.stat()[0] == 1
+        # a child that was just forked has its parent's name for a moment
+        while sum(name == "pop3d" for _, name in harness.children(p.daemon("pop3d").pid)) > 1:
+            harness.wait_pid(p.daemon("pop3d").pid, 0.01)
         for name in ("pop3d", "authd", "spoold"):
             for pid in p.daemon(name).session():
                 status, kind = harness.status_of(pid), KIND[harness.process_name(pid)]

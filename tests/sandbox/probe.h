@@ -5,6 +5,7 @@
  */
 #include <sched.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/un.h>
@@ -144,6 +145,37 @@ probe_process(const char *action, const char *argument)
 	return pid;
 }
 
+/* A worker that was taken over: everything it may say to spoold's parent, and what it may not, so many times. */
+static int
+probe_babble(int count)
+{
+	static struct message m, reply;
+	uint32_t number = 12345;
+
+	for (int i = 0; i < count; i++)
+		for (int fd = 3; fd < 32; fd++) {
+			struct pollfd p = { .fd = fd, .events = POLLIN };
+			static const enum message_type types[] = { MESSAGE_RESOLVED, MESSAGE_MAILDROP, MESSAGE_CLAIM, MESSAGE_PRIVILEGED, MESSAGE_PRIVILEGED,
+				MESSAGE_PRIVILEGED };
+			number = number * 1103515245 + 12345;
+			message_start(&m, types[number / 65536 % 6]);
+			if (m.header.type == MESSAGE_RESOLVED)
+				memcpy(m.body.resolved.mbox, "/etc/passwd", 12);	/* uid 0, if it were believed */
+			else if (m.header.type == MESSAGE_MAILDROP)
+				memcpy(m.body.maildrop.path, "/var/mail/bob", 14);
+			else if (m.header.type == MESSAGE_CLAIM)
+				m.body.claim.inode = number, m.body.claim.held = number / 131072 % 2;
+			else
+				m.body.privileged.what = number / 1048576 % PRIVILEGED_COUNT;
+			if (message_send(fd, &m) == -1)
+				continue;
+			/* the parent answers most of it, and a full socket would only slow this down */
+			while (poll(&p, 1, 0) == 1 && message_receive(fd, &reply, SIDE_SPOOLD, SIDE_WORKER) == 1)
+				message_clear(&reply);
+		}
+	return 0;
+}
+
 static int
 probe_do(const char *action, const char *argument)
 {
@@ -161,6 +193,8 @@ probe_do(const char *action, const char *argument)
 		return probe_memory(PROT_READ | PROT_WRITE | PROT_EXEC, 0);
 	if (strcmp(action, "mprotect") == 0)
 		return probe_memory(PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC);
+	if (strcmp(action, "babble") == 0)
+		return probe_babble(atoi(argument));
 	if (strcmp(action, "call") == 0)
 		return (int)syscall(seccomp_syscall_resolve_name(argument), 0, 0, 0, 0, 0, 0);
 	errno = ENOEXEC;	/* the test is wrong */
