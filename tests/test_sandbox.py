@@ -321,8 +321,8 @@ KIND = {"pop3d": "listener", "pop3d-idle": "listener", "authd": "authd", "authd:
         "authd: keeper": "keeper", "authd: pam": "pam", "spoold": "spoold", "worker": "worker"}
 CAPS = {"setuid": 7, "setgid": 6, "kill": 5, "dac_read_search": 2, "sys_chroot": 18}
 KEPT = {"spoold": ["setuid", "setgid", "kill", "dac_read_search"], "authd": ["setuid", "setgid", "kill", "dac_read_search", "sys_chroot"]}
-LIMITS = {"hasher": (32, 1088 << 20), "keeper": (None, 256 << 20), "verifier": (None, 1024 << 20), "worker": (256, 6144 << 20),
-          "pop3d": (64, 256 << 20)}
+LIMITS = {"hasher": (32, 1088 << 20), "keeper": (None, 256 << 20), "verifier": (None, 1024 << 20), "worker": (None, 6144 << 20),
+          "pop3d": (None, 256 << 20)}
 
 
 def limits_of(pid):
