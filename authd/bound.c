@@ -123,8 +123,8 @@ is_bound(const struct login *l, const char *field)
 	uint8_t given[sizeof l->secret->bound.header + sizeof h->end_point];
 	size_t length, n = strlen(header);
 
-	return strncmp(field, "c=", 2) == 0 && decode(field + 2, given, sizeof given, &length) && length == n + h->end_point_length &&
-	    memcmp(given, header, n) == 0 && memcmp(given + n, h->end_point, h->end_point_length) == 0;
+	return strncmp(field, "c=", 2) == 0 && decode(field + 2, given, sizeof given, &length) &&
+	    length == n + h->end_point_length && memcmp(given, header, n) == 0 && memcmp(given + n, h->end_point, h->end_point_length) == 0;
 }
 
 static enum sasl_result

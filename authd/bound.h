@@ -1,6 +1,6 @@
 /*
- * SCRAM-SHA-256-PLUS with the channel binding tls-server-end-point (RFC 5802, 5929), which GNU SASL does not know: the same exchange,
- * bound to the server's certificate instead of to the connection.
+ * SCRAM-SHA-256-PLUS with the channel binding tls-server-end-point (RFC 5802, 5929), which GNU SASL does not know: the
+ * same exchange, bound to the server's certificate instead of to the connection.
  */
 #ifndef POSTERN_AUTHD_BOUND_H
 #define POSTERN_AUTHD_BOUND_H

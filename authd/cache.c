@@ -72,7 +72,8 @@ cache_has(const uint8_t tag[static CACHE_TAG_SIZE])
 
 	for (int i = 0; i < WAYS; i++)
 		/* a shorter lifetime, after a reload, is meant for what is there already, too */
-		if (bucket[i].until > now && bucket[i].until <= now + lifetime && sodium_memcmp(bucket[i].tag, tag, CACHE_TAG_SIZE) == 0)
+		if (bucket[i].until > now && bucket[i].until <= now + lifetime &&
+		    sodium_memcmp(bucket[i].tag, tag, CACHE_TAG_SIZE) == 0)
 			return true;
 	return false;
 }

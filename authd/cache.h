@@ -1,8 +1,8 @@
 /*
- * Passwords that were verified a short while ago, so that a client that polls every minute does not cost an Argon2id each
- * time. What is kept is a hash under a key that was made at start, is in locked memory and dies with authd; it covers the user, the
- * store and its service, the state of the user's record, and the password. A record that changes has another digest, and
- * nothing that is kept fits it any more.
+ * Passwords that were verified a short while ago, so that a client that polls every minute does not cost an Argon2id
+ * each time. What is kept is a hash under a key that was made at start, is in locked memory and dies with authd; it
+ * covers the user, the store and its service, the state of the user's record, and the password. A record that changes
+ * has another digest, and nothing that is kept fits it any more.
  */
 #ifndef POSTERN_AUTHD_CACHE_H
 #define POSTERN_AUTHD_CACHE_H

@@ -1,4 +1,7 @@
-/* authctl cert add, cert list, cert del: whose client certificate it is. The certificate itself is not kept, only its fingerprint. */
+/*
+ * authctl cert add, cert list, cert del: whose client certificate it is. The certificate itself is not kept, only its
+ * fingerprint.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -43,7 +46,10 @@ is_der(const uint8_t *data, size_t length)
 	return content == length - 2 - octets;
 }
 
-/* The first certificate of a PEM file, which in a chain is the client's own, or the one of a DER file. `text` ends with a NUL. */
+/*
+ * The first certificate of a PEM file, which in a chain is the client's own, or the one of a DER file. `text` ends with
+ * a NUL.
+ */
 static bool
 certificate_hash(uint8_t fingerprint[static STORE_FINGERPRINT], char *text, size_t length)
 {
@@ -73,7 +79,8 @@ fingerprint_read(uint8_t fingerprint[static STORE_FINGERPRINT], const char *path
 	char *text = calloc(1, FILE_MOST + 1);
 
 	if (fd == -1 || text == NULL)
-		result = complain("%s: %s; accepted: a file, or a SHA-256 fingerprint of 64 hexadecimal digits", path, strerror(errno));
+		result = complain("%s: %s; accepted: a file, or a SHA-256 fingerprint of 64 hexadecimal digits", path,
+		    strerror(errno));
 	while (result == 0 && length < FILE_MOST && (n = read(fd, text + length, FILE_MOST - length)) > 0)
 		length += (size_t)n;
 	if (result == 0 && n == -1)

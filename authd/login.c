@@ -365,8 +365,8 @@ is_offered(const struct login *l)
 }
 
 /*
- * Of those that yield something, only EXTERNAL has a meaning for an empty response; and CRAM-MD5 begins with the server's word. What the
- * library would take for "not yet" is refused.
+ * Of those that yield something, only EXTERNAL has a meaning for an empty response; and CRAM-MD5 begins with the
+ * server's word. What the library would take for "not yet" is refused.
  */
 static bool
 is_out_of_form(const struct login *l, bool response, uint32_t length)

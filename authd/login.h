@@ -90,7 +90,9 @@ void login_respond(struct login *l, const struct body_respond *r);
 /* The peer is gone, or has lost the right to an answer: nothing more is said or kept. */
 void login_abandon(struct login *l);
 
-/* What vouch.c finds: a store vouches for the user, whom it knows as `granted`; none does; it could not be found out. */
+/*
+ * What vouch.c finds: a store vouches for the user, whom it knows as `granted`; none does; it could not be found out.
+ */
 void login_vouched(struct login *l, enum store store, const char *granted, const char *reason);
 void login_refused(struct login *l);
 void login_trouble(struct login *l, const char *reason);

@@ -87,8 +87,9 @@ struct conversation {
 };
 
 /*
- * The first prompt that is not echoed gets the password; whatever a module wants to tell is not for a mail program. To give the password
- * in answer to anything else would hand it to a module that asked for a code: any other prompt fails the attempt.
+ * The first prompt that is not echoed gets the password; whatever a module wants to tell is not for a mail program. To
+ * give the password in answer to anything else would hand it to a module that asked for a code: any other prompt fails
+ * the attempt.
  */
 static int
 converse(int count, const struct pam_message **messages, struct pam_response **responses, void *arg)

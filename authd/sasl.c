@@ -135,7 +135,10 @@ set_binding(Gsasl_session *session, const struct login *l, Gsasl_property proper
 	return set_base64(session, property, h->binding, h->binding_length);
 }
 
-/* EXTERNAL: who the certificate belongs to. Whether the client asks for that one's mail is compared where it is for all mechanisms. */
+/*
+ * EXTERNAL: who the certificate belongs to. Whether the client asks for that one's mail is compared where it is for all
+ * mechanisms.
+ */
 static int
 check_certificate(Gsasl_session *session, struct login *l)
 {
@@ -232,8 +235,8 @@ result_of(int rc, struct login *l)
 }
 
 /*
- * A client that could bind to the TLS connection but says that this server cannot ("y", RFC 5802 section 6) was shown another list of
- * mechanisms than ours.
+ * A client that could bind to the TLS connection but says that this server cannot ("y", RFC 5802 section 6) was shown
+ * another list of mechanisms than ours.
  */
 static bool
 is_downgraded(const struct login *l, const uint8_t *data)
@@ -263,8 +266,8 @@ library_step(struct login *l, const uint8_t *data, size_t length)
 }
 
 /*
- * PLAIN (RFC 4616) by hand, where the library gives up because SASLprep refuses a name or a password: nobody has such a name, but that must not
- * be told sooner than anything else; and a password in an old encoding is a password.
+ * PLAIN (RFC 4616) by hand, where the library gives up because SASLprep refuses a name or a password: nobody has such a
+ * name, but that must not be told sooner than anything else; and a password in an old encoding is a password.
  */
 static enum sasl_result
 plain_step(struct login *l, const uint8_t *data, size_t length)

@@ -32,7 +32,10 @@ int sasl_begin(struct login *l);
 /* Gives the client's data; NULL if it sent none, which is not the same as an empty response. */
 enum sasl_result sasl_step(struct login *l, const uint8_t *data, size_t length);
 
-/* SASLprep, into `to` (of USER_SIZE); what cannot be prepared stays as it is, and will be nobody's name. False if it is too long. */
+/*
+ * SASLprep, into `to` (of USER_SIZE); what cannot be prepared stays as it is, and will be nobody's name. False if it is
+ * too long.
+ */
 bool sasl_name(char *to, const char *from);
 
 /* Ends the exchange; nothing if there is none. */

@@ -16,7 +16,10 @@
 /* The keys for s->salt and s->iterations. 0, or -1. */
 int scram_keys(struct store_scram *s, const char *password);
 
-/* Does the client's proof for this AuthMessage (RFC 5802 section 3) fit? `signature` is then what proves the server to him. */
+/*
+ * Does the client's proof for this AuthMessage (RFC 5802 section 3) fit? `signature` is then what proves the server to
+ * him.
+ */
 bool scram_fits(const struct store_scram *s, const char *message, size_t length, const uint8_t proof[static 32],
     uint8_t signature[static 32]);
 

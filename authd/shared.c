@@ -28,7 +28,7 @@ shared_make(size_t size)
 		fatal("no memory to share between verifiers: %s", strerror(errno));
 	madvise(map + page, inner, MADV_DONTDUMP);
 	if (mlock(map + page, inner) == -1)
-		log_text(LOG_DEBUG, "shared memory is not locked: %s", strerror(errno));	/* memory_lock says what that means */
+		log_text(LOG_DEBUG, "shared memory is not locked: %s", strerror(errno));	/* main.c says it aloud */
 	pieces[i].map = map;
 	pieces[i].size = inner + 2 * page;
 	return map + page;

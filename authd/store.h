@@ -87,11 +87,14 @@ void store_end(struct store_file *s);
  */
 int store_find(struct store_file *s, const char *name, struct store_user *u);
 /* Whose certificate is it? As store_find; what it finds is an index: the user's own record has the last word. */
-int store_find_certificate(struct store_file *s, const uint8_t fingerprint[static STORE_FINGERPRINT], char user[static USER_SIZE]);
+int store_find_certificate(struct store_file *s, const uint8_t fingerprint[static STORE_FINGERPRINT],
+    char user[static USER_SIZE]);
 /* The same for the file itself. */
 int store_meta(struct store_file *s, struct store_meta *meta);
 
-/* The record of a user, into malloc'ed memory that the caller wipes and frees. NULL with errno. Exposed for the test. */
+/*
+ * The record of a user, into malloc'ed memory that the caller wipes and frees. NULL with errno. Exposed for the test.
+ */
 uint8_t *store_encode(const struct store_user *u, size_t *length);
 int store_decode(struct store_user *u, const uint8_t *record, size_t length);
 
@@ -127,7 +130,8 @@ int edit_put_meta(struct store_edit *e, const struct store_meta *meta);
 /* With his certificates. */
 int edit_remove(struct store_edit *e, const char *name);
 /* The index of certificates: as store_find_certificate, and its changes. */
-int edit_find_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT], char user[static USER_SIZE]);
+int edit_find_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT],
+    char user[static USER_SIZE]);
 int edit_put_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT], const char *user);
 int edit_remove_certificate(struct store_edit *e, const uint8_t fingerprint[static STORE_FINGERPRINT]);
 

@@ -21,7 +21,8 @@
 #define WAYS		4
 
 /*
- * Of a kind of key: how many failures are free, the first wait, the longest, and how long until one failure is forgotten.
+ * Of a kind of key: how many failures are free, the first wait, the longest, and how long until one failure is
+ * forgotten.
  */
 struct rule {
 	uint32_t free;
@@ -192,8 +193,8 @@ throttle_settle(const char *address, const char *user, bool success)
 }
 
 /*
- * The file: a head, then entries with times told from when it was written, by the clock on the wall, since the other one begins anew with the
- * machine. No name and no address is in it, only keyed hashes.
+ * The file: a head, then entries with times told from when it was written, by the clock on the wall, since the other
+ * one begins anew with the machine. No name and no address is in it, only keyed hashes.
  */
 #define FILE_MAGIC	0x504f5354u
 #define FILE_ROWS	(2 * BUCKETS * WAYS)
@@ -228,7 +229,8 @@ rows_add(struct row *rows, uint32_t n, struct entry (*table)[WAYS], const struct
 			struct entry e = table[i][j];
 			forget(&e, r, now);
 			if (e.key != 0 && (e.failures > 0 || e.next > now))
-				rows[n++] = (struct row){ e.key, user, e.failures, now - e.seen, e.next > now ? e.next - now : 0 };
+				rows[n++] = (struct row){ e.key, user, e.failures, now - e.seen,
+				    e.next > now ? e.next - now : 0 };
 		}
 	return n;
 }
@@ -302,7 +304,8 @@ rows_take(const struct head *h, const struct row *rows)
 		const struct row *row = &rows[i];
 		const struct rule *r = row->user ? &by_user : &by_address;
 		struct entry *e = find(row->user ? throttle->users : throttle->addresses, row->key, r, now);
-		*e = (struct entry){ row->key, row->failures, 0, now - row->seen - gone, row->next > gone ? now + row->next - gone : 0 };
+		*e = (struct entry){ row->key, row->failures, 0, now - row->seen - gone,
+		    row->next > gone ? now + row->next - gone : 0 };
 		forget(e, r, now);
 	}
 }

@@ -16,24 +16,24 @@
 void throttle_make(void);
 
 /*
- * The verifier: reads what an authd before this one has left in state-dir, unless another verifier has. A file that is damaged, or from
- * the future, counts for nothing.
+ * The verifier: reads what an authd before this one has left in state-dir, unless another verifier has. A file that is
+ * damaged, or from the future, counts for nothing.
  */
 void throttle_start(const struct conf *c);
-/* Writes it down, if anything has changed: at most some 800 KB. Called now and then, and at the end. */
+/* Writes it down, if anything has changed: at most 1 MiB. Called now and then, and at the end. */
 void throttle_save(void);
 
 /*
- * An attempt begins: it counts as a failure until throttle_settle says otherwise, so that hanging up early gains nothing; but
- * the first 64 of an address or a user that are under way at once make nobody wait, since many people may be behind one address (a webmail, a
- * school). Returns how many milliseconds it has to wait, or -1 if so many wait already that it is to be refused: then it was not
- * counted. `address` may be empty (no Internet peer).
+ * An attempt begins: it counts as a failure until throttle_settle says otherwise, so that hanging up early gains
+ * nothing; but the first 64 of an address or a user that are under way at once make nobody wait, since many people may
+ * be behind one address (a webmail, a school). Returns how many milliseconds it has to wait, or -1 if so many wait
+ * already that it is to be refused: then it was not counted. `address` may be empty (no Internet peer).
  */
 int64_t throttle_charge(const char *address, const char *user);
 
 /*
- * The attempt is over; once for each throttle_charge. If it succeeded the user's failures are forgotten; of the address's only this
- * one, or one account of one's own would buy guesses at others'.
+ * The attempt is over; once for each throttle_charge. If it succeeded the user's failures are forgotten; of the
+ * address's only this one, or one account of one's own would buy guesses at others'.
  */
 void throttle_settle(const char *address, const char *user, bool success);
 

@@ -17,8 +17,8 @@
 #define PATIENCE	45000
 
 /*
- * How long PAM's modules take tells what they found, and nothing can be done about it in there: its refusal is passed on
- * at the next whole second since it was asked.
+ * How long PAM's modules take tells what they found, and nothing can be done about it in there: its refusal is passed
+ * on at the next whole second since it was asked.
  */
 #define GRAIN		1000
 
@@ -201,8 +201,8 @@ on_pam(struct login *l, enum answer answer, const struct body_verdict *verdict)
 static void ask(struct login *l, bool pam);
 
 /*
- * An imported hash did not let him in. The right password would have cost one of our own as well (upgrade), and so does one for a user who is
- * not there: now this attempt does. False if it need not.
+ * An imported hash did not let him in. The right password would have cost one of our own as well (upgrade), and so does
+ * one for a user who is not there: now this attempt does. False if it need not.
  */
 static bool
 even_out(struct login *l)
@@ -222,8 +222,8 @@ static void
 on_hash(struct login *l, enum answer answer)
 {
 	/*
-	 * The hash of an unknown user is a real one of a password that nobody has; still, it must not let anyone in. That the password of a locked
-	 * one is right is nobody's business.
+	 * The hash of an unknown user is a real one of a password that nobody has; still, it must not let anyone in.
+	 * That the password of a locked one is right is nobody's business.
 	 */
 	if (answer != ANSWER_YES || !l->found || l->unhashed || l->locked) {
 		if (answer == ANSWER_UNKNOWN || !even_out(l))
@@ -265,7 +265,8 @@ ask(struct login *l, bool pam)
 	l->stage = LOGIN_ASKING;
 	l->asked = clock_ms();
 	/* a name that PAM must not see costs what another unknown one does */
-	*q = (struct question){ .pam = pam, .hash = l->secret->hash, .user = l->nobody ? "no-such-user" : l->user, .client = peer_hello(l)->client,
+	*q = (struct question){ .pam = pam, .hash = l->secret->hash, .user = l->nobody ? "no-such-user" : l->user,
+		.client = peer_hello(l)->client,
 		.password = pam ? l->secret->password : l->secret->prepared, .on_answer = on_answer };
 	if (question_ask(q) == -1)
 		login_trouble(l, "busy");

@@ -14,7 +14,8 @@ void vouch_password(struct login *l);
 void vouch_due(struct login *l);
 
 /*
- * The SCRAM verifier of l->user; for one who is not there, is locked, or has none, a stable invention that nothing fits.
+ * The SCRAM verifier of l->user; for one who is not there, is locked, or has none, a stable invention that nothing
+ * fits.
  */
 void vouch_scram(struct login *l, struct store_scram *s);
 /* Whose is the certificate that the client has shown? True with l->user set; he may be locked. */

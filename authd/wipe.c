@@ -1,7 +1,7 @@
 /*
  * A heap that forgets. GNU SASL, libidn and PAM's friends copy what a client sends into memory of their own and free it
- * as it is; here everything that is freed is wiped first, whoever frees it. A process of authd frees little, so the cost
- * is not to be measured.
+ * as it is; here everything that is freed is wiped first, whoever frees it. A process of authd frees little, so the
+ * cost is not to be measured.
  */
 #include "wipe.h"
 

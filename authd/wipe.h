@@ -7,8 +7,8 @@
 extern const int wipe_is_linked;
 
 /*
- * Locks all memory that this process has and will have, as it is touched, so that none reaches a swap device. Not where there is a limit: a
- * process that met it could not go on. False with errno if it should have worked.
+ * Locks all memory that this process has and will have, as it is touched, so that none reaches a swap device. Not where
+ * there is a limit: a process that met it could not go on. False with errno if it should have worked.
  */
 bool wipe_lock(void);
 

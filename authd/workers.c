@@ -89,7 +89,10 @@ answered(struct question *q, enum answer answer, const struct body_verdict *verd
 		q->on_answer(q, answer, verdict);
 }
 
-/* What a login costs, without what it is about: "$argon2id$v=19$m=65536,t=2,p=1", "$6". Two logins that cost the same look the same. */
+/*
+ * What a login costs, without what it is about: "$argon2id$v=19$m=65536,t=2,p=1", "$6". Two logins that cost the same
+ * look the same.
+ */
 static void
 log_work(const char *who, const char *hash)
 {

@@ -1,6 +1,6 @@
 /*
- * The throttle: when it begins, how long it makes wait, what it forgives, and what of it survives a restart. The clock is the test's.
- * links: authd/throttle.c authd/shared.c lib/log.c lib/conf.c
+ * The throttle: when it begins, how long it makes wait, what it forgives, and what of it survives a restart. The clock
+ * is the test's. links: authd/throttle.c authd/shared.c lib/log.c lib/conf.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
