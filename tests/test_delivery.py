@@ -83,8 +83,9 @@ class Fetcher(threading.Thread):
             if row.startswith(b"+OK"):
                 return c
             c.close()
-            # who comes just after a worker was killed meets the one that finishes its UPDATE
-            assert self.ledger.limbo and row.startswith(b"-ERR [IN-USE]"), row
+            # who comes just after a worker was killed meets the one that finishes its UPDATE; and where so many write to one
+            # mailbox the locks may not be had in time
+            assert self.ledger.limbo and row.startswith(b"-ERR [IN-USE]") or self.ledger.reader and row.startswith(b"-ERR [SYS/TEMP]"), row
         raise AssertionError("the maildrop stays in use: %r" % row)
 
     def read_all(self, c):
@@ -329,7 +330,9 @@ class Races:
             if self.stage:
                 self.add(("killed", store), [agents.Procmail, agents.Dovecot], place_on_stage(self.p, self.stage, store, next(racers)), kill=0.7)
         if self.stage:
-            self.add(("reader", "mbox"), list(agents.ALL.values()), place_on_stage(self.p, self.stage, "mbox", next(racers)), reader=True)
+            # all of them in the long run; where five fight for the locks each sleeps for many seconds
+            several = list(agents.ALL.values()) if COUNT > 100 else [agents.Procmail, agents.Postfix]
+            self.add(("reader", "mbox"), several, place_on_stage(self.p, self.stage, "mbox", next(racers)), reader=True)
 
     def scratch(self):
         return pathlib.Path(tempfile.mkdtemp(dir=self.dir))
