@@ -79,6 +79,8 @@ const struct catalogue_row *inventory_row(const struct inventory *inv, uint32_t 
  * index at its first use (6 to 12 bytes a message).
  */
 uint32_t inventory_find(struct inventory *inv, const char *base, size_t length);
+/* Maildir: how many names begin with this letter ("new/", "cur/")? */
+uint32_t inventory_count_in(const struct inventory *inv, char first);
 /* Maildir: is this ("cur/FILE") the name of that message? Cheaper than to get it. */
 bool inventory_is_named(struct inventory *inv, uint32_t index, const char *name, size_t length);
 

@@ -414,6 +414,19 @@ inventory_find(struct inventory *inv, const char *base, size_t length)
 	return slot == 0 ? UINT32_MAX : slot_index(slot);
 }
 
+uint32_t
+inventory_count_in(const struct inventory *inv, char first)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; inv->names != NULL && i < inv->count; i++) {
+		uint32_t name = inv->names[i];
+		const char *at = (name & NAME_WHOLE) != 0 ? inv->blob + (name & ~NAME_WHOLE) + sizeof(uint16_t) : inv->patterns[name].before;
+		count += *at == first;
+	}
+	return count;
+}
+
 bool
 inventory_is_named(struct inventory *inv, uint32_t index, const char *name, size_t length)
 {

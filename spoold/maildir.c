@@ -302,17 +302,31 @@ scan_all(struct maildrop *m, struct maildir *d, struct inventory *old)
 	return 0;
 }
 
-/* How many of these are in new/? */
-static uint32_t
-count_new(struct inventory *inv)
+/*
+ * Is this file known under just this name? What is known is in order, so a few are found by halves, and only many are
+ * worth an index of all.
+ */
+static bool
+is_known_so(struct maildir *d, struct inventory *old, const struct listing_entry *e)
 {
+	const char *name = listing_name(&d->listing, e);
+	uint32_t low = 0, high = inventory_count(old);
 	struct inventory_message im;
-	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < inventory_count(inv); i++)
-		if (inventory_get(inv, i, &im) == 0 && im.name_length > 0 && im.name[0] == 'n')
-			count++;
-	return count;
+	if (d->listing.count > high / 64) {
+		low = inventory_find(old, name + PART_PREFIX, e->base);
+		return low != NO_MESSAGE && inventory_is_named(old, low, name, e->length);
+	}
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (inventory_get(old, middle, &im) == -1)
+			return false;
+		if (listing_after(&d->listing, e, im.name, im.name_length))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < inventory_count(old) && inventory_is_named(old, low, name, e->length);
 }
 
 /*
@@ -324,27 +338,27 @@ keep_unknown(struct maildir *d, struct inventory *old)
 {
 	struct listing *l = &d->listing;
 	uint32_t found = 0, kept = 0, count = inventory_count(old);
-	struct inventory_message last;
+	struct inventory_message im;
+	char last[PART_PREFIX + NAME_MAX + 1] = "";
 
-	/* Not sorted before: of 100,000 that are known the order is known as well. */
+	if (count > 0 && inventory_get(old, count - 1, &im) == 0)
+		snprintf(last, sizeof last, "%.*s", (int)im.name_length, im.name);
 	for (uint32_t i = 0; i < l->count; i++) {
 		const struct listing_entry *e = &l->entry[i];
-		const char *name = listing_name(l, e);
-		uint32_t known = inventory_find(old, name + PART_PREFIX, e->base);
-		if (known == NO_MESSAGE)
+		/* what comes after the last that is known need not be looked for */
+		if (last[0] == '\0' || listing_after(l, e, last, strlen(last))) {
 			l->entry[kept++] = *e;
-		else if (inventory_is_named(old, known, name, e->length))
-			found++;
-		else
+			continue;
+		}
+		if (!is_known_so(d, old, e))
 			return 0;
+		found++;
 	}
 	l->count = kept;
-	if (found != count_new(old))
+	if (found != inventory_count_in(old, 'n'))
 		return 0;
 	listing_sort(l);
-	if (kept == 0 || count == 0)
-		return 1;
-	return inventory_get(old, count - 1, &last) == 0 && listing_after(l, &l->entry[0], last.name, last.name_length);
+	return 1;
 }
 
 /*
