@@ -889,13 +889,12 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 	int journal = -1;
 	off_t before = 0;
 
-	if (journal_needed(c->range, c->count, size) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
-		return maildrop_fail(m, "journal");
-	if (mbox_archive(m, b, c, &before) == -1) {
-		if (journal != -1) {
-			close(journal);
-			ask_privileged(PRIVILEGED_JOURNAL_DROP);
-		}
+	if (mbox_archive(m, b, c, &before) == -1)
+		return -1;
+	if (journal_needed(c->range, c->count, size) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1) {
+		maildrop_fail(m, "journal");
+		if (b->archive != -1)
+			archive_undo(b->archive, before);
 		return -1;
 	}
 	enum journal_outcome outcome = journal_apply(b->fd, journal, c->range, c->count, size);
