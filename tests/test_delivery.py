@@ -144,7 +144,7 @@ class Fetcher(threading.Thread):
     def kill_all(self, c, workers):
         """At a moment within the UPDATE: before, in or after its last step."""
         if workers:
-            select.select([c.socket], [], [], self.random.random() * 0.004)
+            select.select([c.socket], [], [], self.random.random() ** 2 * 0.03)
         for pid in workers:
             try:
                 os.kill(pid, signal.SIGKILL)
