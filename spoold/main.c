@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "accounts.h"
 #include "grant.h"
 #include "log.h"
 #include "privilege.h"
@@ -21,11 +22,14 @@ static struct conf conf;
 
 /*
  * Name service modules are loaded by the first lookup, and in the sandbox no code can be: so all of them are needed
- * now.
+ * now. What Berkeley DB calls is bound by the first lookup, too: here once, and not in every worker.
  */
 static void
 load_name_service(void)
 {
+	struct account account;
+
+	(void)account_find(conf.db, "postern-no-such-user", &account);
 	(void)getpwnam("postern-no-such-user");
 	(void)getpwuid((uid_t)-2);
 	endpwent();
