@@ -400,7 +400,9 @@ on_capa(struct session *s, char *argument)
 		snprintf(text, sizeof text, "LOGIN-DELAY %llu", (unsigned long long)s->conf->login_delay);
 		output_line(&s->output, text);
 	}
-	output_line(&s->output, s->conf->server_copy == COPY_DELETE ? "EXPIRE 0" : "EXPIRE NEVER");
+	/* what is handled leaves the maildrop at QUIT, whatever the client says */
+	bool leaves = s->conf->server_copy == COPY_DELETE || s->conf->server_copy == COPY_ARCHIVE;
+	output_line(&s->output, leaves ? "EXPIRE 0" : "EXPIRE NEVER");
 	output_line(&s->output, "IMPLEMENTATION Postern");
 	output_line(&s->output, ".");
 	return EVENT_DONE;
