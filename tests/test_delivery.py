@@ -144,7 +144,7 @@ class Fetcher(threading.Thread):
     def kill_all(self, c, workers):
         """At a moment within the UPDATE: before, in or after its last step."""
         if workers:
-            select.select([c.socket], [], [], self.random.random() ** 2 * 0.03)
+            select.select([c.socket], [], [], self.random.choice([0, 0.0003, 0.001, 0.003, 0.01]))
         for pid in workers:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -406,6 +406,8 @@ def test_nothing_is_left_behind(races):
         if race.thread.ident is not None:
             race.thread.join()
     for p in filter(None, (races.p, races.own)):
-        assert not os.listdir(p.dir / "state/journal"), "a journal was left"
+        # set aside: Dovecot wrote to an mbox between the kill and the recovery, and the journal was not acted on
+        left = [n for n in os.listdir(p.dir / "state/journal") if ".aside-" not in n]
+        assert not left, "a journal was left"
     left = os.listdir(races.own.mail) + (os.listdir(races.stage.path("/var/mail")) if races.stage else [])
     assert not [n for n in left if "lock" in n], "a lock was left behind"
