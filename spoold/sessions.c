@@ -221,7 +221,9 @@ session_end(struct session *s, int status)
 		log_end();
 	}
 	log_session(NULL);
-	asroot_release(&s->holding);
+	/* with an UPDATE unfinished the dotlock still keeps deliverers off: the recovery finds its holder dead, and takes it over */
+	if (!s->holding.journal)
+		asroot_release(&s->holding);
 	/* one that was killed may have left a dotlock of its own making as well */
 	if ((s->holding.journal || (WIFSIGNALED(status) && s->claimed)) && s->holding.key[0] != '\0' && s->job.kind != JOB_RECOVER) {
 		struct leftover l = { .uid = s->holding.uid, .gid = s->holding.gid, .kind = s->holding.kind };
