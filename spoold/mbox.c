@@ -332,6 +332,16 @@ mbox_scan_locked(struct maildrop *m, struct mbox *b, struct inventory *old)
 	return result;
 }
 
+/* A dotlock may be a dead worker's; whoever takes the locks sees that, and no deliverer is kept off any longer. */
+static bool
+mbox_is_dotlocked(const struct maildrop *m, const struct mbox *b)
+{
+	struct stat st;
+
+	return conf_has(&m->conf->mbox_locks, LOCK_DOTLOCK) &&
+	    fstatat(b->directory, b->dotlock, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static int
 mbox_scan_store(struct maildrop *m)
 {
@@ -341,7 +351,7 @@ mbox_scan_store(struct maildrop *m)
 
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
-	if (journal == -1 && !m->tidy && stamp_take(&m->seen[0], b->fd) == 0 && (old = cache_load(m->cache)) != NULL) {
+	if (journal == -1 && !m->tidy && !mbox_is_dotlocked(m, b) && stamp_take(&m->seen[0], b->fd) == 0 && (old = cache_load(m->cache)) != NULL) {
 		/* Nobody has touched it: what was true under the locks is true now. */
 		if (stamp_compare(cache_stamp(m->cache, 0), &m->seen[0]) == STAMP_SAME) {
 			m->inventory = old;
