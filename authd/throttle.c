@@ -174,6 +174,14 @@ throttle_charge(const char *address, const char *user)
 	return wait > other ? wait : other;
 }
 
+bool
+throttle_suspects(const char *address)
+{
+	uint64_t key = address_key(address);
+
+	return key != 0 && find(throttle->addresses, key, &by_address, clock_ms())->failures > 1;
+}
+
 void
 throttle_settle(const char *address, const char *user, bool success)
 {

@@ -31,6 +31,9 @@ void throttle_save(void);
  */
 int64_t throttle_charge(const char *address, const char *user);
 
+/* Has this address failed lately, or has it another attempt under way? Asked while one is. */
+bool throttle_suspects(const char *address);
+
 /*
  * The attempt is over; once for each throttle_charge. If it succeeded the user's failures are forgotten; of the
  * address's only this one, or one account of one's own would buy guesses at others'.

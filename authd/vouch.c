@@ -12,6 +12,7 @@
 #include "password.h"
 #include "peer.h"
 #include "system.h"
+#include "throttle.h"
 
 /* How long hashers and PAM have together; pop3d waits a little longer. */
 #define PATIENCE	45000
@@ -266,7 +267,7 @@ ask(struct login *l, bool pam)
 	l->asked = clock_ms();
 	/* a name that PAM must not see costs what another unknown one does */
 	*q = (struct question){ .pam = pam, .hash = l->secret->hash, .user = l->nobody ? "no-such-user" : l->user,
-		.client = peer_hello(l)->client,
+		.client = peer_hello(l)->client, .suspect = l->charged && throttle_suspects(peer_hello(l)->client),
 		.password = pam ? l->secret->password : l->secret->prepared, .on_answer = on_answer };
 	if (question_ask(q) == -1)
 		login_trouble(l, "busy");

@@ -35,16 +35,23 @@ static struct source pam = { .fd = -1 };
 static struct pam_place places[PAM_CHILDREN];
 static uint64_t last_ticket;
 
+/* Behind those that came before; but whoever is not suspect goes before all who are. */
 static void
 queue_put(struct queue *queue, struct question *q)
 {
+	struct question *before = q->suspect ? queue->last : NULL;
+
+	if (!q->suspect)
+		for (struct question *at = queue->first; at != NULL && !at->suspect; at = at->next)
+			before = at;
 	q->state = QUESTION_QUEUED;
-	q->next = NULL;
-	if (queue->first == NULL)
-		queue->first = q;
+	q->next = before != NULL ? before->next : queue->first;
+	if (before != NULL)
+		before->next = q;
 	else
-		queue->last->next = q;
-	queue->last = q;
+		queue->first = q;
+	if (q->next == NULL)
+		queue->last = q;
 	queue->length++;
 }
 
@@ -55,6 +62,8 @@ queue_take(struct queue *queue)
 	struct question *q = queue->first;
 
 	queue->first = q->next;
+	if (queue->first == NULL)
+		queue->last = NULL;
 	queue->length--;
 	q->next = NULL;
 }
@@ -192,12 +201,25 @@ serve_pam(void)
 	}
 }
 
+/* The last of those who wait is told to come again, if it is suspect. */
+static bool
+make_room(struct queue *queue)
+{
+	struct question *last = queue->last;
+
+	if (last == NULL || !last->suspect)
+		return false;
+	queue_remove(queue, last);
+	answered(last, ANSWER_UNKNOWN, NULL);
+	return true;
+}
+
 int
 question_ask(struct question *q)
 {
 	struct queue *queue = q->pam ? &pam_queue : &hash_queue;
 
-	if (queue->length >= QUEUE_MOST)
+	if (queue->length >= QUEUE_MOST && (q->suspect || !make_room(queue)))
 		return -1;
 	q->ticket = ++last_ticket;
 	queue_put(queue, q);

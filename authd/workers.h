@@ -1,6 +1,6 @@
 /*
  * Asking the hashers and the PAM process. What does not fit at once waits in a queue that is bounded: a flood becomes
- * [SYS/TEMP], not swap.
+ * [SYS/TEMP], not swap. Whoever is suspect waits behind those who are not, and makes room for them.
  */
 #ifndef POSTERN_AUTHD_WORKERS_H
 #define POSTERN_AUTHD_WORKERS_H
@@ -18,6 +18,7 @@ struct question {
 	struct question *next;
 	uint64_t ticket;
 	bool pam;		/* of the PAM process; else of a hasher */
+	bool suspect;		/* comes from where somebody may be guessing */
 	const char *hash;	/* hasher */
 	const char *password;
 	const char *user, *client;	/* PAM */
