@@ -490,8 +490,11 @@ supervise(const sigset_t *signals)
 	bool waiting = false;
 
 	for (;;) {
-		struct timespec moment = { 0, 200000000 };
-		int got = waiting ? sigtimedwait(signals, NULL, &moment) : sigwaitinfo(signals, NULL);
+		int most = watchdog_feed();
+		if (waiting && (most == -1 || most > 200))
+			most = 200;
+		struct timespec moment = { most / 1000, most % 1000 * 1000000 };
+		int got = most != -1 ? sigtimedwait(signals, NULL, &moment) : sigwaitinfo(signals, NULL);
 		if (got == SIGTERM || got == SIGINT)
 			stop();
 		if (got == SIGHUP)

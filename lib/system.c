@@ -207,6 +207,25 @@ notify_manager(const char *message)
 	close(fd);
 }
 
+int
+watchdog_feed(void)
+{
+	static int64_t due;
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	uint64_t every = 0, watched = 0;
+
+	if (usec == NULL || getenv("NOTIFY_SOCKET") == NULL || number_parse(usec, 2000, UINT32_MAX * UINT64_C(1000), &every) != NULL)
+		return -1;
+	if (pid != NULL && (number_parse(pid, 1, INT32_MAX, &watched) != NULL || (pid_t)watched != getpid()))
+		return -1;
+	int64_t now = clock_ms(), half = (int64_t)(every / 2000);
+	if (now >= due) {
+		notify_manager("WATCHDOG=1");
+		due = now + half;
+	}
+	return (int)(due - now < half ? due - now : half);
+}
+
 void
 descriptors_sane(void)
 {

@@ -45,6 +45,12 @@ int activation_sockets(char *names, size_t size);
 /* Tells a service manager (NOTIFY_SOCKET): "READY=1", "STOPPING=1". Nothing happens without one. */
 void notify_manager(const char *state);
 
+/*
+ * The service manager's watchdog (WATCHDOG_USEC and WATCHDOG_PID): tells it "WATCHDOG=1" when half of its time has passed since the last call that did.
+ * Called in each turn of a parent's loop; the milliseconds until the next one is due, -1 if nobody watches: fit for poll(2).
+ */
+int watchdog_feed(void);
+
 /* Makes sure that descriptors 0, 1 and 2 are open (/dev/null), and closes all from `first` on. */
 void descriptors_sane(void);
 void descriptors_close_from(int first);

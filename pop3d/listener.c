@@ -48,6 +48,7 @@ static struct {
 	size_t idle;
 	size_t admitting;		/* as many wait for ADMITTED */
 	bool stopping;
+	bool leaving;			/* and the sessions are not waited for: another listener takes the place of this one */
 	int64_t rest_until;
 	struct pollfd *poll;
 	int keeper;			/* tells of the certificate chains, and by its end that they may have changed; -1: not there */
@@ -449,8 +450,11 @@ on_signal(int signals)
 			children_reap();
 		else if (info.ssi_signo == SIGHUP)
 			reload();
-		else if (!state.stopping)
-			stop();
+		else {
+			state.leaving = info.ssi_signo == SIGUSR2;
+			if (!state.stopping)
+				stop();
+		}
 	}
 }
 
@@ -464,20 +468,23 @@ signals_open(void)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Until the running sessions are over, or their time is. */
+/* Until the running sessions are over, or their time is. With SIGUSR2 they stay when this process goes, and end by themselves. */
 static void
 wait_for_sessions(int signals)
 {
 	struct pollfd p = { .fd = signals, .events = POLLIN };
 	int64_t until = clock_ms() + STOP_MS, left;
 
-	while (state.count > 0 && (left = until - clock_ms()) > 0)
+	while (!state.leaving && state.count > 0 && (left = until - clock_ms()) > 0)
 		if (poll(&p, 1, (int)left) > 0)
 			on_signal(signals);
+	if (state.leaving)
+		return;
 	for (size_t i = 0; i < state.count; i++)
 		kill(state.children[i].pid, SIGTERM);
 }
@@ -531,7 +538,8 @@ serve_once(int signals)
 	children_ahead();
 	bool resting = clock_ms() < state.rest_until, seeking = credentials_configured(state.conf) && state.keeper == -1;
 	nfds_t n = poll_fill(signals, resting), first = 2 + state.listener_count;
-	if (poll(state.poll, n, resting ? REST_MS : seeking ? KEEPER_MS : -1) <= 0)
+	int fed = watchdog_feed(), most = resting ? REST_MS : seeking ? KEEPER_MS : -1;
+	if (poll(state.poll, n, most == -1 || (fed != -1 && fed < most) ? fed : most) <= 0)
 		return;
 	for (nfds_t i = first; i < n; i++)
 		if (state.poll[i].revents != 0)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "accounts.h"
+#include "front.h"
 #include "grant.h"
 #include "log.h"
 #include "privilege.h"
@@ -19,6 +20,16 @@
 #include "uidl.h"
 
 static struct conf conf;
+static bool restartable;	/* -r */
+
+static const char *
+on_option(int option, const char *argument)
+{
+	(void)option;
+	(void)argument;
+	restartable = true;
+	return NULL;
+}
 
 /*
  * Name service modules are loaded by the first lookup, and in the sandbox no code can be: so all of them are needed
@@ -74,13 +85,15 @@ main(int argc, char **argv)
 	descriptors_sane();
 	log_start("spoold");
 	options_on_test(conf_test);
-	options_parse(argc, argv, "spoold [-tVh] [-c FILE]", "", NULL, &options, &conf);
+	options_parse(argc, argv, "spoold [-rtVh] [-c FILE]", "r", on_option, &options, &conf);
 	if (sodium_init() == -1)
 		fatal("libsodium cannot be used");
 	if ((wrong = conf_wrong(&conf, &key)) != NULL)
 		fatal("%s: [spoold] %s: %s", conf.file, key, wrong);
 	log_open(&conf, -1);
 	int first = open("/dev/null", O_RDONLY | O_CLOEXEC);	/* log's descriptors are below, the parent's own above */
+	if (restartable)
+		front_stand(&conf);
 	sandbox_check(&conf);
 	say_what_is_off();
 	load_name_service();

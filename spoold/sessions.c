@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "front.h"
 #include "grant.h"
 #include "lock.h"
 #include "log.h"
@@ -29,9 +30,10 @@
 #define STOP_WAIT_MS	10000	/* for sessions to end by themselves after SIGTERM */
 #define END_WAIT_MS	5000	/* and then for workers that were told to */
 
-enum peer_kind { PEER_OPEN, PEER_CONTROL, PEER_SIGNALS, PEER_VERIFIER, PEER_TOOL, PEER_WORKER };
+enum peer_kind { PEER_OPEN, PEER_CONTROL, PEER_SIGNALS, PEER_FRONT, PEER_VERIFIER, PEER_TOOL, PEER_WORKER };
 
 struct peer {
+	struct peer *next;
 	enum peer_kind kind;
 	int fd;
 	struct session *session;	/* PEER_WORKER */
@@ -59,7 +61,9 @@ static int epoll_fd = -1;
 static uid_t verifier_uid;
 static struct session *sessions;
 static uint32_t session_count;
+static struct peer *peers;
 static bool stopping;
+static bool leaving;			/* stopping, for another spoold to take the place: the sessions are let finish */
 static sigset_t caught;
 
 static struct peer *
@@ -71,8 +75,11 @@ peer_add(enum peer_kind kind, int fd)
 	if (p != NULL) {
 		p->kind = kind;
 		p->fd = fd;
-		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) == 0)
+		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) == 0) {
+			p->next = peers;
+			peers = p;
 			return p;
+		}
 	}
 	log_text(LOG_ERR, "cannot watch a descriptor: %s", strerror(errno));
 	free(p);
@@ -89,6 +96,10 @@ peer_drop(struct peer *p)
 		if (s->tool == p)
 			s->tool = NULL;
 	}
+	struct peer **at = &peers;
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
 	/* A child that was just forked may still have it open, so closing alone would leave it in epoll. */
 	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, p->fd, NULL);
 	close(p->fd);
@@ -627,8 +638,10 @@ serve_signal(int fd)
 		reap();
 	else if (info.ssi_signo == SIGHUP)
 		reload();
-	else
+	else {
 		stopping = true;
+		leaving = info.ssi_signo == SIGUSR2;
+	}
 }
 
 static void
@@ -641,6 +654,11 @@ serve_event(struct peer *p)
 		break;
 	case PEER_SIGNALS:
 		serve_signal(p->fd);
+		break;
+	case PEER_FRONT:	/* it is gone */
+		leaving = leaving || !stopping;
+		stopping = true;
+		peer_drop(p);
 		break;
 	default:
 		serve_peer(p);
@@ -671,11 +689,14 @@ sessions_open(struct conf *c, int first)
 	sigaddset(&caught, SIGINT);
 	sigaddset(&caught, SIGHUP);
 	sigaddset(&caught, SIGCHLD);
+	sigaddset(&caught, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &caught, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (epoll_fd == -1 || fd == -1 || peer_add(PEER_SIGNALS, fd) == NULL)
 		fatal("cannot wait for signals: %s", strerror(errno));
+	if (front_descriptor() != -1 && peer_add(PEER_FRONT, front_descriptor()) == NULL)
+		fatal("cannot watch the front: %s", strerror(errno));
 	if (privilege_is_root()) {
 		const struct passwd *pw = getpwnam(c->authd_user);
 		if (pw == NULL)
@@ -687,18 +708,26 @@ sessions_open(struct conf *c, int first)
 	listen_at(PEER_CONTROL, "spoold.ctl", 0600);
 }
 
-/* Serves until the time is over, or until `stopping` (with no limit), or no session is left (with one). */
+static void
+serve_once(int milliseconds)
+{
+	struct epoll_event e;
+	int n = epoll_wait(epoll_fd, &e, 1, milliseconds);
+
+	if (n == 1)
+		serve_event(e.data.ptr);
+	else if (n == -1 && errno != EINTR)
+		fatal("epoll_wait: %s", strerror(errno));
+}
+
+/* Serves until the time is over or no session is left. */
 static void
 serve_until(int64_t end)
 {
-	while (end == 0 ? !stopping : session_count > 0 && clock_ms() < end) {
-		struct epoll_event e;
-		int n = epoll_wait(epoll_fd, &e, 1, end == 0 ? -1 : (int)(end - clock_ms() > 0 ? end - clock_ms() : 0));
-		if (n == 1)
-			serve_event(e.data.ptr);
-		else if (n == -1 && errno != EINTR)
-			fatal("epoll_wait: %s", strerror(errno));
-	}
+	int64_t left;
+
+	while (session_count > 0 && (left = end - clock_ms()) > 0)
+		serve_once((int)left);
 }
 
 static void
@@ -712,12 +741,31 @@ remove_sockets(void)
 			unlink(path);
 }
 
+/* The sockets are another spoold's from now on, and the verifier's next question, too. */
+static void
+make_way(void)
+{
+	for (struct peer *p = peers, *next; p != NULL; p = next) {
+		next = p->next;
+		if (p->kind == PEER_OPEN || p->kind == PEER_CONTROL || p->kind == PEER_VERIFIER)
+			peer_drop(p);
+	}
+	front_release();
+	log_text(LOG_NOTICE, "making way for another spoold: %u sessions are to finish", (unsigned)session_count);
+	while (leaving && session_count > 0)
+		serve_once(-1);
+}
+
 void
 sessions_serve(void)
 {
-	serve_until(0);
-	notify_manager("STOPPING=1");
+	while (!stopping)
+		serve_once(watchdog_feed());
+	if (!leaving)
+		notify_manager("STOPPING=1");
 	remove_sockets();
+	if (leaving)
+		make_way();
 	serve_until(clock_ms() + STOP_WAIT_MS);
 	for (const struct session *s = sessions; s != NULL; s = s->next)
 		kill(s->pid, SIGTERM);
