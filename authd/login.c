@@ -79,7 +79,8 @@ release(struct login *l)
 void
 login_abandon(struct login *l)
 {
-	release(l);
+	if (l->stage != LOGIN_NONE || l->secret != NULL)
+		release(l);
 }
 
 /* The line a login: its keys are in authd(8), for fail2ban and for people. */
@@ -155,6 +156,8 @@ note_login(const struct login *l)
 
 	memory_find(l->granted, l->found ? l->secret->user.digest : none, &m);
 	m.last = (int64_t)time(NULL);
+	if (l->app[0] != '\0')
+		m.used[l->app_at] = m.last;
 	memory_put(l->granted, &m);
 	sodium_memzero(&m, sizeof m);
 }

@@ -75,7 +75,8 @@ struct login {
 	bool no_delete;
 	uint32_t store;			/* which vouched for the user */
 	const char *reason;		/* for the log */
-	char app[STORE_APP_NAME];	/* which app password it was */
+	char app[STORE_APP_NAME];	/* which app password it was; empty: none */
+	uint32_t app_at;		/* its place in the record */
 	char user[USER_SIZE];		/* as the client gave it, after SASLprep */
 	char granted[USER_SIZE];	/* as the store has it */
 	char authzid[USER_SIZE];

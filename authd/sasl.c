@@ -7,6 +7,7 @@
 
 #include "bound.h"
 #include "log.h"
+#include "password.h"
 #include "peer.h"
 #include "system.h"
 #include "vouch.h"
@@ -15,8 +16,8 @@
 #define STEPS_MOST	6
 
 /*
- * GNU SASL's name of the exchange, and whether it proves who the client is or yields a password. USER and PASS are
- * PLAIN's by the time they get here.
+ * GNU SASL's name of the exchange, and whether it proves who the client is or yields a password. USER and PASS are no
+ * exchange, and look like PLAIN's only word by the time they get here.
  */
 static const struct exchange {
 	const char *name;
@@ -42,6 +43,8 @@ sasl_name(char *to, const char *from)
 
 	if (from == NULL)
 		return false;
+	if (password_is_prepared(from))
+		return string_copy(to, USER_SIZE, from);
 	if (gsasl_saslprep(from, 0, &prepared, NULL) == GSASL_OK)
 		fits = string_copy(to, USER_SIZE, prepared);
 	else
@@ -203,12 +206,23 @@ sasl_begin(struct login *l)
 {
 	Gsasl_session *session = NULL;
 
+	l->steps = 0;
+	if (l->mechanism == MECHANISM_USER)
+		return 0;
 	if (gsasl_server_start(library, exchanges[l->mechanism].name, &session) != GSASL_OK)
 		return -1;
 	gsasl_session_hook_set(session, l);
 	l->sasl = session;
-	l->steps = 0;
 	return 0;
+}
+
+static enum sasl_result
+has_password(struct login *l)
+{
+	if (l->secret->password[0] != '\0')
+		return SASL_PASSWORD;
+	l->reason = "no-password";
+	return SASL_WRONG;
 }
 
 static enum sasl_result
@@ -218,12 +232,7 @@ result_of(int rc, struct login *l)
 	case GSASL_NEEDS_MORE:
 		return SASL_CHALLENGE;
 	case GSASL_OK:
-		if (exchanges[l->mechanism].proves)
-			return SASL_PROVED;
-		if (l->secret->password[0] != '\0')
-			return SASL_PASSWORD;
-		l->reason = "no-password";
-		return SASL_WRONG;
+		return exchanges[l->mechanism].proves ? SASL_PROVED : has_password(l);
 	case GSASL_AUTHENTICATION_ERROR:
 		return SASL_WRONG;
 	case GSASL_MALLOC_ERROR:
@@ -266,27 +275,28 @@ library_step(struct login *l, const uint8_t *data, size_t length)
 }
 
 /*
- * PLAIN (RFC 4616) by hand, where the library gives up because SASLprep refuses a name or a password: nobody has such a
- * name, but that must not be told sooner than anything else; and a password in an old encoding is a password.
+ * PLAIN (RFC 4616) by hand, for USER and PASS, and where the library gives up because SASLprep refuses a name or a
+ * password: nobody has such a name, but that must not be told sooner than anything else; and a password in an old
+ * encoding is a password.
  */
 static enum sasl_result
 plain_step(struct login *l, const uint8_t *data, size_t length)
 {
 	const char *authzid = (const char *)data;
-	const char *user = memchr(data, '\0', length), *password = NULL;
+	const char *user = length > 0 ? memchr(data, '\0', length) : NULL, *password = NULL;
 
 	if (user != NULL) {
 		user++;
 		password = memchr(user, '\0', length - (size_t)(user - authzid));
 	}
-	if (password == NULL || password++ == user || length - (size_t)(password - authzid) - 1 >= PASSWORD_SIZE - 1)
+	if (password == NULL || password++ == user)
 		return SASL_MALFORMED;
 	size_t n = length - (size_t)(password - authzid);
-	if (memchr(password, '\0', n) != NULL)
+	if (n >= PASSWORD_SIZE || memchr(password, '\0', n) != NULL)
 		return SASL_MALFORMED;
 	memcpy(l->secret->password, password, n);
 	l->secret->password[n] = '\0';
-	return sasl_name(l->user, user) && sasl_name(l->authzid, authzid) ? SASL_PASSWORD : SASL_WRONG;
+	return sasl_name(l->user, user) && sasl_name(l->authzid, authzid) ? has_password(l) : SASL_WRONG;
 }
 
 enum sasl_result
@@ -306,9 +316,10 @@ sasl_step(struct login *l, const uint8_t *data, size_t length)
 		l->bound = bound_is(peer_hello(l), data, length);
 	if (l->bound)
 		return bound_step(l, data, length);
+	if (l->mechanism == MECHANISM_USER)
+		return plain_step(l, data, length);
 	enum sasl_result result = library_step(l, data, length);
-	bool plain = l->mechanism == MECHANISM_PLAIN || l->mechanism == MECHANISM_USER;
-	return plain && result == SASL_MALFORMED ? plain_step(l, data, length) : result;
+	return l->mechanism == MECHANISM_PLAIN && result == SASL_MALFORMED ? plain_step(l, data, length) : result;
 }
 
 void

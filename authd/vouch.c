@@ -349,17 +349,6 @@ app_may(const struct store_app *a, const char *client)
 	return a->from[0] == '\0' || (conf_network_parse(&from.network[0], a->from) && conf_in_networks(&from, client));
 }
 
-static void
-app_used(struct login *l, uint32_t i)
-{
-	struct memory m;
-
-	memory_find(l->user, l->secret->user.digest, &m);
-	m.used[i] = (int64_t)time(NULL);
-	memory_put(l->user, &m);
-	sodium_memzero(&m, sizeof m);
-}
-
 static bool
 is_app_password(struct login *l)
 {
@@ -380,7 +369,7 @@ is_app_password(struct login *l)
 		return false;
 	l->no_delete = u->app[which].no_delete;
 	string_copy(l->app, sizeof l->app, u->app[which].name);
-	app_used(l, which);
+	l->app_at = which;
 	login_vouched(l, STORE_DB, l->user, "app-password");
 	return true;
 }

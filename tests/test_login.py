@@ -177,6 +177,18 @@ def test_out_of_form(login):
                 assert c.login("u").stat()[0] == 2, "the connection is still good for a login"
 
 
+def test_no_password(login):
+    """An empty one is nobody's, however it is given, and a name that needs SASLprep finds its user."""
+    login.add("\u00e9ric")
+    assert b"[AUTH]" in plain(login, "u", "")
+    with login.connect() as c:
+        c.ok(b"USER u")
+        assert c.cmd(b"PASS ").startswith(b"-ERR")
+        c.ok(b"USER e\xcc\x81ric")      # decomposed
+        c.cmd(b"PASS " + PASSWORD.encode())
+    assert attempts(login)[-1]["reason"] != "unknown-user" and attempts(login)[0]["reason"] == "no-password"
+
+
 def test_malformed_names(metered):
     """A name that nobody can have is answered as an unknown one is, after the same work."""
     rows, spent = set(), []

@@ -1,7 +1,7 @@
 /*
  * The mechanisms: the first octet says which; then messages, each after its length in two octets. An octet 1 in one stands for the nonce of the
  * server's last word, so that an exchange can get to its end.
- * links: authd/sasl.c authd/bound.c authd/scram.c authd/apop.c lib/system.c lib/log.c lib/conf.c
+ * links: authd/sasl.c authd/bound.c authd/scram.c authd/apop.c authd/password.c lib/system.c lib/log.c lib/conf.c
  * libs: -lgsasl -lnettle
  */
 #include <stddef.h>
