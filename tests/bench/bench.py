@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""`make bench`: Postern beside dovecot-pop3d and popa3d (under tcpserver) from Debian's packages, on loopback, in one run.
+"""`make bench`: Postern beside Dovecot, Courier, Cyrus, Mailutils and popa3d (under tcpserver) from Debian's packages, on loopback, in one run.
 
 Every figure is taken several times, the servers alternating, and is printed as the median and (least..most). Time is the client's, CPU time is
 the server's alone: all its processes, those that ended included. The mailboxes are the same, each server has its own copy, and all of
@@ -10,163 +10,23 @@ it is in the page cache. Needs root: servers run with accounts of their own in a
 The raw figures go to BUILD/bench/figures.json; the last figure of each row is kept in BUILD/bench/last.json and compared with the next run.
 """
 import argparse
-import ctypes
-import fcntl
 import json
 import os
 import pathlib
 import shutil
-import socket
-import statistics
-import struct
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import mailbox_make as make  # noqa: E402
-import servers as sv  # noqa: E402
 import logins  # noqa: E402
+import mailbox_make as make  # noqa: E402
+import peers  # noqa: E402
+import servers as sv  # noqa: E402
+import stage  # noqa: E402
 import tls  # noqa: E402
-
-PACKAGES = ["dovecot-pop3d", "popa3d", "ucspi-tcp"]
-CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
-MS_BIND, MS_REC, MS_PRIVATE, MS_RDONLY = 4096, 16384, 1 << 18, 1
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def note(*words):
-    print("#", *words, file=sys.stderr, flush=True)
-
-
-# The stage
-
-def check(result):
-    if result != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def mount(source, target, kind=None, flags=0, data=None):
-    check(libc.mount(*(None if x is None else str(x).encode() for x in (source, target, kind)), ctypes.c_ulong(flags),
-        None if data is None else data.encode()))
-
-
-def packages_fetch(to):
-    """The peers' packages and what of their dependencies this machine has not, unpacked into to/root; fetched once."""
-    root = to / "root"
-    if (to / "complete").exists():
-        return root
-    note("fetching", *PACKAGES)
-    archives = to / "archives"
-    (archives / "partial").mkdir(parents=True, exist_ok=True)
-    for package in PACKAGES:    # one at a time: the two conflict
-        subprocess.run(["apt-get", "-qq", "-y", "--download-only", "--no-install-recommends", "--reinstall", "-o",
-            "Dir::Cache::archives=%s" % archives, "install", package], check=True, stdout=sys.stderr)
-    for deb in archives.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", deb, root], check=True)
-    (to / "complete").touch()
-    return root
-
-
-def stage_enter(work, peers):
-    """This process and its children: other accounts, the peers under /usr, `work` as /srv, a loopback of their own."""
-    check(libc.unshare(CLONE_NEWNS | CLONE_NEWNET))
-    mount(None, "/", None, MS_REC | MS_PRIVATE)
-    with socket.socket() as s:      # ip link set lo up
-        fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
-    for name in ("srv", "etc"):
-        (work / name).mkdir(parents=True, exist_ok=True)
-    (work / "srv").chmod(0o755)
-    mount(work / "srv", "/srv", None, MS_BIND)
-    sv.etc_write(work / "etc")
-    if peers is not None:
-        mount("peers", "/usr", "overlay", MS_RDONLY, "lowerdir=%s:/usr" % (peers / "usr"))
-    # not a mount a file: when the host's /etc/passwd is replaced, one upon it would be gone
-    mount("accounts", "/etc", "overlay", MS_RDONLY, "lowerdir=%s:/etc" % (work / "etc"))
-    mount("bench", "/run", "tmpfs", 0, "mode=755")
-    pathlib.Path("/run/postern").mkdir(mode=0o755)
-    (work / "srv/popa3d/mbox").mkdir(parents=True, exist_ok=True)
-    mount(work / "srv/popa3d/mbox", "/var/mail", None, MS_BIND)
-    os.makedirs("/var/lib", exist_ok=True)
-    mount("bench", "/var/lib", "tmpfs", 0, "mode=755")
-    for name in ("popa3d", "dovecot", "postern"):
-        os.mkdir("/var/lib/" + name)
-
-
-# Figures
-
-class Figures:
-    """rows: (row, figure) -> server -> values, in the order in which they came."""
-
-    def __init__(self):
-        self.rows, self.kinds, self.goals, self.against = {}, {}, {}, {}
-
-    def add(self, row, figure, unit, better, server, value, goal=None, against=None):
-        """
-        `better`: "more" or "less". goal: how many times the best peer's figure Postern's may be at most (at least, if more is better); against:
-        of which one, if not of the best.
-        """
-        key = (row, figure)
-        self.kinds[key] = (unit, better)
-        if goal is not None:
-            self.goals[key] = goal
-        if against is not None:
-            self.against[key] = against
-        self.rows.setdefault(key, {}).setdefault(server, []).append(value)
-
-    def ratio(self, key):
-        """Postern's median to that of the best peer; and the peer."""
-        by = self.rows[key]
-        if key in self.against:
-            peers = {s: statistics.median(v) for s, v in by.items() if s == self.against[key]}
-        else:
-            peers = {s: statistics.median(v) for s, v in by.items() if s not in ("postern", "floor", "copy")}
-        if "postern" not in by or not peers:
-            return None, None
-        choose = max if self.kinds[key][1] == "more" else min
-        best = choose(peers, key=peers.get)
-        return (statistics.median(by["postern"]) / peers[best] if peers[best] else None), best
-
-    def verdict(self, key, ratio):
-        if key not in self.goals or ratio is None:
-            return ""
-        goal, more = self.goals[key], self.kinds[key][1] == "more"
-        return "%s %s%.2f" % ("ok" if (ratio >= goal if more else ratio <= goal) else "MISSED", ">=" if more else "<=", goal)
-
-    def print(self, last):
-        names = ["postern", "dovecot", "dovecot-hp", "popa3d", "copy", "floor"]
-        names = [n for n in names if any(n in by for by in self.rows.values())]
-        table = [["", ""] + names + ["ratio", "to", "goal", "change"]]
-        for key, by in self.rows.items():
-            ratio, best = self.ratio(key)
-            before = last.get("/".join(key))
-            now = statistics.median(by["postern"]) if "postern" in by else None
-            table.append([key[0], "%s, %s" % (key[1], self.kinds[key][0])] + [spread(by.get(n)) for n in names] +
-                ["" if ratio is None else "%.2f" % ratio, best or "", self.verdict(key, ratio),
-                 "%+.0f%%" % (100 * (now / before - 1)) if before and now is not None else ""])
-        widths = [max(len(r[i]) for r in table) for i in range(len(table[0]))]
-        for r in table:
-            print("  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))).rstrip())
-
-    def save(self, path, last_path, last, facts):
-        path.write_text(json.dumps({"facts": facts, "figures": [
-            {"row": k[0], "figure": k[1], "unit": self.kinds[k][0], "better": self.kinds[k][1], "values": by}
-            for k, by in self.rows.items()]}, indent=1) + "\n")
-        last.update({"/".join(k): statistics.median(by["postern"]) for k, by in self.rows.items() if "postern" in by})
-        last_path.write_text(json.dumps(last, indent=1, sort_keys=True) + "\n")
-
-
-def short_number(x):
-    return "%.0f" % x if abs(x) >= 1000 else "%.3g" % x
-
-
-def spread(values):
-    if not values:
-        return ""
-    text = short_number(statistics.median(values))
-    return text if len(values) == 1 else "%s (%s..%s)" % (text, short_number(min(values)), short_number(max(values)))
-
+from figures import Figures  # noqa: E402
+from stage import note  # noqa: E402
 
 # Measuring
 
@@ -206,7 +66,7 @@ class Bench:
             servers = self.with_kind(kind, floor=True)
             for s in servers:
                 for n in range(32):
-                    make.maildrop(kind, s.maildrop(kind, n), 20, 2200, sv.uid(kind, n), cur=True)
+                    s.fill(kind, n, 20, 2200)
                 self.run(s, sv.user(kind, ""), "poll", "-c", 32, "-n", 128)     # logged in once, warm
             for clients, sessions in ((1, 150), (8, 400), (32, 400)):
                 for _, s in self.rounds(servers):
@@ -242,13 +102,13 @@ class Bench:
 
     def clear(self, server, kind):
         if server.name != "floor":
-            make.remove(server.maildrop(kind, sv.BIG))
+            server.remove(kind, sv.BIG)
             server.forget(kind, sv.BIG)
 
     def copy_in(self, server, kind, messages, octets, sizes=True):
         """A fresh copy of the same mailbox, in the page cache and on the disk, of which nobody knows anything."""
         self.clear(server, kind)
-        make.maildrop(kind, server.maildrop(kind, sv.BIG), messages, octets, sv.uid(kind, sv.BIG), cur=True, sizes=sizes)
+        server.fill(kind, sv.BIG, messages, octets, sizes=sizes)
         os.sync()
 
     # open: 100,000 messages of 2.2 KB, to the end of STAT
@@ -263,7 +123,7 @@ class Bench:
                 s.forget(kind, sv.BIG)
                 for state in ("first", "repeat", "after 10 deliveries"):
                     if state == "after 10 deliveries":
-                        make.deliver(kind, s.maildrop(kind, sv.BIG), 10, 2200, sv.uid(kind, sv.BIG), r, sizes)
+                        s.deliver(kind, sv.BIG, 10, 2200, r, sizes)
                     got = self.run(s, sv.user(kind, sv.BIG), "open")
                     assert got["messages"] == messages + 10 * (r + (state == "after 10 deliveries")), got
                     row = "open %s, %d, %s" % (name, messages, state)
@@ -298,7 +158,7 @@ class Bench:
         for kind in sv.KINDS:
             for s in self.with_kind(kind):
                 for n in range(32):
-                    make.maildrop(kind, s.maildrop(kind, n), 20, 2200, sv.uid(kind, n), cur=True)
+                    s.fill(kind, n, 20, 2200)
                 before, empty = len(s.meter.pids()), self.pss(s)
                 client = self.hold(s, sv.user(kind, ""), "-c", 32)
                 self.figures.add("idle %s" % kind, "PSS a session", "KiB", "less", s.name, (self.pss(s) - empty) / 32)
@@ -377,7 +237,9 @@ def options_parse():
     p.add_argument("--work", type=pathlib.Path, help="where mailboxes are made: a disk, not memory (BUILD/bench/work)")
     p.add_argument("--rounds", type=int)
     p.add_argument("--short", action="store_true", help="smaller mailboxes, fewer sessions and rounds: a quick look")
-    p.add_argument("--servers", default="postern,dovecot,popa3d,floor")
+    p.add_argument("--servers", default="postern,dovecot,courier,cyrus,mailutils,popa3d,floor", help="those to compare (all)")
+    p.add_argument("--no-fetch", action="store_true", help="leave out what is neither installed nor unpacked already")
+    p.add_argument("--fetch", action="store_true", help="only fetch and unpack what is missing")
     p.add_argument("--shell", action="store_true", help="start the servers, and a shell among them instead of a scenario")
     o = p.parse_args()
     o.build = o.build.resolve()
@@ -399,10 +261,11 @@ def main():
     if os.geteuid() != 0:
         note("the servers run with accounts of their own: asking sudo")
         os.execvp("sudo", ["sudo", sys.executable, *sys.argv])
-    peers = packages_fetch(o.build / "bench/peers") if {"dovecot", "popa3d"} & set(o.servers) else None
-    stage_enter(o.work, peers)
-    known = [sv.Postern(o.build), sv.Dovecot(), sv.Popa3d(), sv.Floor(o.build)]
-    servers = [s for s in known if s.name in o.servers]
+    known = [sv.Postern(o.build), sv.Dovecot(), peers.Courier(), peers.Cyrus(), peers.Mailutils(), sv.Popa3d(), sv.Floor(o.build)]
+    servers, roots = stage.packages_have([s for s in known if s.name in o.servers], o.build / "bench/peers", not o.no_fetch)
+    if o.fetch:
+        return
+    stage.enter(o.work, roots, sv.etc_write, [f for s in servers for f in s.folders])
     try:
         for kind in sv.KINDS:
             for n in range(sv.USERS):

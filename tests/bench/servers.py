@@ -17,13 +17,16 @@ import socket
 import subprocess
 import time
 
+import mailbox_make as make
+
 SRV = pathlib.Path("/srv")
 PASSWORD = "benchpw1"
 DES = "beHqo1J4jujKI"           # crypt("benchpw1", "be")
 USERS = 33                      # 0..31 poll, 32 has the big mailbox
 BIG = 32
 UID = 20000
-SYSTEM_USERS = {"_postern": 60990, "_postern-auth": 60991, "dovecot": 60992, "dovenull": 60993, "popa3d": 60994}
+SYSTEM_USERS = {"_postern": 60990, "_postern-auth": 60991, "dovecot": 60992, "dovenull": 60993, "popa3d": 60994, "courier": 60995,
+                "cyrus": 60996}
 KINDS = {"mbox": "m", "maildir": "d"}
 WAIT = 30
 
@@ -61,7 +64,7 @@ def etc_write(to):
                        ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n")):
         (to / name).write_text(text)
     (to / "pam.d").mkdir(exist_ok=True)
-    for name in ("popa3d", "other"):
+    for name in ("popa3d", "pop3", "mu-pop3d", "other"):
         (to / "pam.d" / name).write_text("auth required pam_unix.so\naccount required pam_unix.so\n")
 
 
@@ -123,9 +126,14 @@ class Meter:
 
 
 class Server:
-    """One that is measured. `kinds` are the mailboxes it can serve."""
+    """
+    One that is measured. `kinds` are the mailboxes it can serve; `packages` are Debian's, without those whose names begin as `without` has it (what
+    they need besides to be started by their own scripts); `folders` are what it wants under /run, /var/lib and /var/spool.
+    """
 
     kinds = ("mbox", "maildir")
+    packages, without, folders = (), ("exim4", "debconf", "mysql-common", "mariadb-common"), ()
+    most = 1000000      # messages in one mailbox that it is measured with
     port = 0
     mail_mode, mail_gid = 0o2775, 8
 
@@ -136,6 +144,16 @@ class Server:
 
     def maildrop(self, kind, number):
         return self.dir / kind / user(kind, number)
+
+    def fill(self, kind, number, count, octets, cur=True, sizes=True):
+        """A new maildrop in place of what is there."""
+        make.maildrop(kind, self.maildrop(kind, number), count, octets, uid(kind, number), cur=cur, sizes=sizes)
+
+    def deliver(self, kind, number, count, octets, generation, sizes=True):
+        make.deliver(kind, self.maildrop(kind, number), count, octets, uid(kind, number), generation, sizes)
+
+    def remove(self, kind, number):
+        make.remove(self.maildrop(kind, number))
 
     def forget(self, kind, number):
         """Whatever it remembers of a maildrop goes: the next open is the first."""
@@ -189,6 +207,7 @@ class Server:
 
 class Postern(Server):
     name, port = "postern", 11110
+    folders = ("postern",)
     conf = """[postern]
 run-dir = /run/postern
 state-dir = /srv/postern/state
@@ -258,6 +277,7 @@ min-uid = 1000
 
 class Dovecot(Server):
     name, port = "dovecot", 11120
+    packages, folders = ("dovecot-pop3d",), ("dovecot",)
     conf = """protocols = pop3
 listen = 127.0.0.1
 base_dir = /run/dovecot
@@ -315,6 +335,7 @@ class Popa3d(Server):
 
     name, port = "popa3d", 11140
     kinds = ("mbox",)
+    packages, folders = ("popa3d", "ucspi-tcp"), ("popa3d",)
 
     def launch(self):
         self.run(["/usr/bin/tcpserver", "-HRDl0", "-c", "5000", "-b", "4096", "127.0.0.1", self.port, "/usr/sbin/popa3d"])
