@@ -64,27 +64,67 @@ include $(wildcard tests/*.mk tests/*/*.mk)
 LIBEXECDIR = $(PREFIX)/libexec/postern
 SBINDIR = $(PREFIX)/sbin
 MANDIR = $(PREFIX)/share/man
+DOCDIR = $(PREFIX)/share/doc/postern
 UNITDIR = $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
 EXAMPLES = $(PREFIX)/share/postern
 
+UNITS_SYSTEMD = $(notdir $(wildcard etc/systemd/*.socket etc/systemd/*.service etc/systemd/*.timer))
+DOCUMENTS = README.md NEWS INSTALL LICENSE $(wildcard README.fr.md INSTALL.fr doc/*.md)
+COMPLETED = authctl spoolctl
+# What a program or its folder is called in the files that are installed beside it: they are written for PREFIX=/usr/local.
+PLACES = sed 's,@LIBEXECDIR@,$(LIBEXECDIR),g; s,@SYSCONFDIR@,$(SYSCONFDIR),g; s,@SBINDIR@,$(SBINDIR),g; \
+	s,/usr/local/libexec/postern,$(LIBEXECDIR),g; s,/usr/local/sbin/,$(SBINDIR)/,g; s,/etc/postern/,$(SYSCONFDIR)/postern/,g'
+# $(call placed,FILE,TO): a text with its places put in; keep: unless there is one already.
+placed = $(PLACES) $(1) > $(DESTDIR)$(2) && chmod $$(test -x $(1) && echo 755 || echo 644) $(DESTDIR)$(2)
+keep = test -e $(DESTDIR)$(2) || { $(call placed,$(1),$(2)); }
+
 install: all
-	install -d $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(SYSCONFDIR)/postern $(DESTDIR)$(SYSCONFDIR)/pam.d $(DESTDIR)$(EXAMPLES)
+	install -d $(addprefix $(DESTDIR),$(LIBEXECDIR) $(SBINDIR) $(EXAMPLES) $(DOCDIR) $(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) $(BASHDIR) $(ZSHDIR) \
+		$(addprefix $(SYSCONFDIR)/,postern pam.d fail2ban/filter.d fail2ban/jail.d apparmor.d))
 	install -m 755 $(B)/pop3d $(B)/authd $(B)/spoold $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 $(B)/authctl $(B)/spoolctl $(DESTDIR)$(SBINDIR)/
 	for m in $(MANUALS); do install -d $(DESTDIR)$(MANDIR)/man$${m##*.} && install -m 644 $$m $(DESTDIR)$(MANDIR)/man$${m##*.}/ || exit 1; done
-	install -m 644 etc/postern.conf $(DESTDIR)$(EXAMPLES)/postern.conf
-	test -e $(DESTDIR)$(SYSCONFDIR)/postern/postern.conf || install -m 644 etc/postern.conf $(DESTDIR)$(SYSCONFDIR)/postern/postern.conf
-	test -e $(DESTDIR)$(SYSCONFDIR)/pam.d/postern || install -m 644 etc/pam/postern $(DESTDIR)$(SYSCONFDIR)/pam.d/postern
-	install -d $(DESTDIR)$(UNITDIR)
-	for u in etc/systemd/*.socket etc/systemd/*.service; do \
-		sed 's,@LIBEXECDIR@,$(LIBEXECDIR),g; s,@SYSCONFDIR@,$(SYSCONFDIR),g' $$u > $(DESTDIR)$(UNITDIR)/$${u##*/} || exit 1; done
+	install -m 644 $(DOCUMENTS) $(DESTDIR)$(DOCDIR)/
+	$(call placed,etc/sysusers.d/postern.conf,$(SYSUSERSDIR)/postern.conf)
+	$(call placed,etc/tmpfiles.d/postern.conf,$(TMPFILESDIR)/postern.conf)
+	for u in $(UNITS_SYSTEMD); do $(call placed,etc/systemd/$$u,$(UNITDIR)/$$u) || exit 1; done
+	for c in $(COMPLETED); do for f in etc/completion/bash/$$c etc/completion/$$c.bash; do \
+		test ! -e $$f || install -m 644 $$f $(DESTDIR)$(BASHDIR)/$$c || exit 1; done; done
+	for c in $(COMPLETED); do for f in etc/completion/zsh/_$$c etc/completion/_$$c; do \
+		test ! -e $$f || install -m 644 $$f $(DESTDIR)$(ZSHDIR)/_$$c || exit 1; done; done
+	$(call placed,etc/postern.conf,$(EXAMPLES)/postern.conf)
+	cd etc && find $(EXAMPLE_FOLDERS) -type f | while read -r f; do f=$${f#examples/}; from=$$f; test -e $$from || from=examples/$$f; \
+		mkdir -p "$(DESTDIR)$(EXAMPLES)/$$(dirname $$f)" && $(call placed,$$from,$(EXAMPLES)/$$f) || exit 1; done
+	$(call keep,etc/postern.conf,$(SYSCONFDIR)/postern/postern.conf)
+	$(call keep,etc/pam/postern,$(SYSCONFDIR)/pam.d/postern)
+	$(call keep,etc/fail2ban/filter.conf,$(SYSCONFDIR)/fail2ban/filter.d/postern.conf)
+	$(call keep,etc/fail2ban/jail.conf,$(SYSCONFDIR)/fail2ban/jail.d/postern.conf)
+	$(call keep,etc/apparmor/postern,$(SYSCONFDIR)/apparmor.d/postern)
 
+# Of etc/, what an administrator copies from; whoever needs it finds it in EXAMPLES.
+EXAMPLE_FOLDERS = examples inetd s6 runit openrc $(filter-out examples inetd s6 runit openrc systemd sysusers.d tmpfiles.d fail2ban apparmor pam \
+	completion,$(notdir $(patsubst %/,%,$(wildcard etc/*/))))
+
+# What was asked for at the installation stays: configuration, users, what the daemons remember.
 uninstall:
-	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(EXAMPLES)
-	rm -f $(DESTDIR)$(SBINDIR)/authctl $(DESTDIR)$(SBINDIR)/spoolctl
+	rm -rf $(addprefix $(DESTDIR),$(LIBEXECDIR) $(EXAMPLES) $(DOCDIR))
+	rm -f $(addprefix $(DESTDIR),$(SBINDIR)/authctl $(SBINDIR)/spoolctl $(SYSUSERSDIR)/postern.conf $(TMPFILESDIR)/postern.conf \
+		$(addprefix $(BASHDIR)/,$(COMPLETED)) $(addprefix $(ZSHDIR)/_,$(COMPLETED)) $(addprefix $(UNITDIR)/,$(UNITS_SYSTEMD)))
 	for m in $(notdir $(MANUALS)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
-	for u in etc/systemd/*.socket etc/systemd/*.service; do rm -f $(DESTDIR)$(UNITDIR)/$${u##*/}; done
-	@echo "Left in place: $(SYSCONFDIR)/postern, $(SYSCONFDIR)/pam.d/postern and the state directory."
+	@echo "Left in place: $(SYSCONFDIR)/postern, postern in $(SYSCONFDIR)/pam.d, apparmor.d, fail2ban, and the state directory /var/lib/postern."
+
+# A Debian package, into the folder above this one; its changelog must name VERSION.
+deb:
+	dpkg-buildpackage --no-sign -b
+
+# What was changed since SINCE is put into the form of .clang-format; lines that nobody touched stay as they are.
+SINCE ?= HEAD
+format:
+	git clang-format --extensions c,h $(SINCE)
 
 # What each program may import is part of the design: pop3d can neither become somebody, nor run anything, nor read a store.
 FORBIDDEN_pop3d = execv|execl|posix_spawn|system|popen|setuid|setgid|setres|setgroups|db_create|pam_|crypt@|crypt_r|ptrace|dlopen
@@ -109,4 +149,4 @@ clean:
 
 -include $(shell find $(B)/obj -name '*.d' -type f 2>/dev/null)
 
-.PHONY: all clean units install uninstall imports lint asan
+.PHONY: all clean units install uninstall deb format imports lint asan
