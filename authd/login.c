@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "apop.h"
+#include "figures.h"
 #include "grant.h"
 #include "log.h"
 #include "memory.h"
@@ -118,6 +119,7 @@ deny_for(struct login *l, enum denial denial, const char *reason, uint32_t secon
 	if (l->found && l->store == STORE_COUNT)
 		l->store = STORE_DB;
 	log_attempt(l, false);
+	figures_login(l->mechanism, denial, clock_ms() - l->begun);
 	release(l);
 	peer_denied(l, denial, seconds);
 }
@@ -221,6 +223,7 @@ login_opened(struct login *l, int fd, enum denial denial, const char *reason)
 	}
 	note_login(l);
 	log_attempt(l, true);
+	figures_login(l->mechanism, DENIED_COUNT, clock_ms() - l->begun);
 	release(l);
 	peer_granted(l, fd, l->granted, l->no_delete);
 	close(fd);
@@ -301,6 +304,7 @@ admit(struct login *l)
 	if (throttled)
 		wait = throttle_charge(peer_hello(l)->client, l->user);
 	if (wait == -1) {
+		figures_throttled();
 		deny(l, DENIED_TEMPORARY, "throttled");
 		return;
 	}
@@ -392,6 +396,7 @@ login_begin(struct login *l, const struct body_auth *a)
 {
 	memset(l, 0, sizeof *l);
 	l->timer.on_due = on_due;
+	l->begun = clock_ms();
 	l->mechanism = a->mechanism;
 	l->store = STORE_COUNT;
 	if (!is_offered(l)) {

@@ -65,6 +65,7 @@ struct login {
 	struct secret *secret;
 	struct timer timer;
 	struct question question;
+	int64_t begun;
 	int64_t asked;			/* when the question was put */
 	uint32_t store_at;		/* which of the configured stores is being tried */
 	bool nobody;			/* no user can have this name: none has it, whatever a store says */

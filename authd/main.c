@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cache.h"
+#include "figures.h"
 #include "hash.h"
 #include "log.h"
 #include "memory.h"
@@ -63,7 +64,7 @@ static struct options options;
 static struct people people;
 static struct generation generations[GENERATIONS], *current;
 static int64_t verifier_not_before;
-static int listener = -1;
+static int listener = -1, tools = -1;	/* authd.sock and authd.ctl */
 
 static void
 harden(void)
@@ -96,6 +97,7 @@ child_begin(bool keep_listener, bool keep_root)
 			close(generations[i].control);
 	if (!keep_listener) {
 		close(listener);
+		close(tools);
 		shared_drop();
 	}
 	renewal_forget();
@@ -208,7 +210,7 @@ generation_start(void)
 	if (pid == 0) {
 		close(pair[1]);
 		child_begin(true, false);
-		verifier_run(&conf, listener, pair[0], people.pop3d);
+		verifier_run(&conf, listener, tools, pair[0], people.pop3d);
 	}
 	close(pair[0]);
 	if (pid == -1) {
@@ -375,6 +377,8 @@ stop(void)
 	renewal_stop();
 	if (conf_run_path(&conf, "authd.sock", path, sizeof path) == 0)
 		unlink(path);
+	if (conf_run_path(&conf, "authd.ctl", path, sizeof path) == 0)
+		unlink(path);
 	stop_wait();
 	log_text(LOG_INFO, "stopped");
 	exit(0);
@@ -461,6 +465,8 @@ listen_start(void)
 	listener = unix_listen(path, 0666, 512);
 	if (listener == -1)
 		fatal("%s: cannot be served: %s", path, strerror(errno));
+	if (conf_run_path(&conf, "authd.ctl", path, sizeof path) == -1 || (tools = unix_listen(path, 0600, 16)) == -1)
+		fatal("%s: cannot be served: %s", path, strerror(errno));
 }
 
 static const char *
@@ -534,6 +540,7 @@ main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	unlimit_locking();
+	figures_make();
 	throttle_make();
 	cache_make();
 	if (generation_start() == -1)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cache.h"
+#include "figures.h"
 #include "grant.h"
 #include "log.h"
 #include "login.h"
@@ -118,6 +119,7 @@ static void
 drain(void)
 {
 	loop_close(&listener);
+	figures_retire();
 	timer_clear(&sync_timer);
 	memory_end();
 	for (int64_t until = clock_ms() + DRAIN_MS; peers_count() > 0 && clock_ms() < until && !terminated;)
@@ -125,7 +127,7 @@ drain(void)
 }
 
 void
-verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
+verifier_run(const struct conf *c, int listen_fd, int tools_fd, int control_fd, uid_t pop3d)
 {
 	struct sigaction action = { .sa_handler = on_signal };	/* without SA_RESTART: it must wake the loop */
 
@@ -142,7 +144,7 @@ verifier_run(const struct conf *c, int listen_fd, int control_fd, uid_t pop3d)
 	login_start(c, rooms(c));
 	peers_start(c);
 	grant_start(c);
-	if (loop_start() == -1 || loop_watch(&listener) == -1 || loop_watch(&control) == -1)
+	if (loop_start() == -1 || loop_watch(&listener) == -1 || loop_watch(&control) == -1 || figures_serve(c, tools_fd) == -1)
 		fatal("the event loop could not be started: %s", strerror(errno));
 	sync_timer.on_due = on_sync;
 	timer_set(&sync_timer, clock_ms() + 1000);	/* the verifier before this one has closed the memory by then */

@@ -146,6 +146,12 @@ body_sound(uint32_t type, const union message_body *b)
 		return b->sign.scheme < SIGN_SCHEME_COUNT && b->sign.length <= SIGN_DATA_SIZE;
 	case MESSAGE_SIGNATURE:
 		return b->signature.length <= SIGNATURE_SIZE;
+	case MESSAGE_SHOWN:
+		return ENDS(b->shown.user) && ENDS(b->shown.path) && b->shown.failure <= FAILURE_COUNT && b->shown.store <= STORE_COUNT &&
+		    b->shown.kind < 2 && b->shown.server_copy < 5;	/* enum maildrop_kind, enum server_copy */
+	case MESSAGE_MEASURED:
+		return b->measured.what < MEASURED_COUNT &&
+		    b->measured.result < (b->measured.what == MEASURED_OPEN ? (uint32_t)OPENED_COUNT : 2);
 	default:
 		/* numbers only, any of which the receiver can bear */
 		return type < MESSAGE_COUNT;

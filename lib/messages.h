@@ -26,6 +26,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "histogram.h"
+
 #define SESSION_ID_SIZE		17	/* 16 hex digits and the NUL */
 #define USER_SIZE		256	/* a user name of at most 255 octets and the NUL */
 #define PASSWORD_SIZE		1024
@@ -262,6 +264,9 @@ enum privileged {
 	PRIVILEGED_LOCKFILE_REMOVE,
 	PRIVILEGED_FINISHING,		/* the UPDATE is durable and answered, and still being carried out: who comes now is to wait */
 	PRIVILEGED_RELEASED,		/* the session lock is given back; the worker only tidies up */
+	/* The same files, for reading only: nothing is made, and nothing comes of it when the worker ends. */
+	PRIVILEGED_JOURNAL_LOOK,
+	PRIVILEGED_CACHE_LOOK,
 	PRIVILEGED_COUNT
 };
 struct body_privileged {
@@ -300,7 +305,9 @@ enum spool_command {
 	SPOOL_END,			/* argument: a session id. Ended without an UPDATE */
 	SPOOL_OPEN,			/* argument: a user. SPOOL_CHANNEL: the tool takes POP3D's side of a session */
 	SPOOL_REBUILD,			/* the same, after the cache has been dropped */
-	SPOOL_RECOVER,			/* finish every UPDATE that was cut off */
+	SPOOL_RECOVER,			/* finish every UPDATE that was cut off; a SPOOL_PROGRESS after each */
+	SPOOL_SHOW,			/* argument: a user. SPOOL_CHANNEL: the worker says SHOWN on it and ends */
+	SPOOL_FIGURES,			/* SPOOL_FIGURES instead of SPOOL_FINISHED */
 	SPOOL_COMMAND_COUNT
 };
 struct body_spool_command {
@@ -323,6 +330,112 @@ struct body_spool_channel {
 struct body_spool_finished {
 	int32_t error;			/* 0 or an errno */
 	uint32_t count;			/* SPOOL_RECOVER: journals found; SPOOL_WHO: sessions */
+};
+
+/* After each of the recoveries that SPOOL_RECOVER began. */
+struct body_spool_progress {
+	uint32_t done;
+	uint32_t total;
+};
+
+/* What a worker that SPOOL_SHOW started says: what is there now. It has taken no lock and changed nothing. */
+enum shown_flag {
+	SHOWN_MISSING = 1,		/* there is no maildrop: an empty one is served */
+	SHOWN_READONLY = 2,		/* its owner may not write it */
+	SHOWN_COUNTED = 4,		/* messages, octets and fresh hold */
+	SHOWN_CACHE = 8, SHOWN_JOURNAL = 16, SHOWN_DOTLOCK = 32	/* there is one, as the fields of its name say */
+};
+struct body_shown {
+	char user[USER_SIZE];
+	char path[PATH_SIZE];		/* canonical if it is there, else as configured */
+	uint32_t failure;		/* enum failure; FAILURE_COUNT: none, else only user and what is known before it hold */
+	uint32_t flags;			/* enum shown_flag */
+	uint32_t store;			/* enum store: which knows the user; STORE_COUNT: none */
+	uint32_t uid;
+	uint32_t kind;			/* enum maildrop_kind */
+	uint32_t server_copy;		/* enum server_copy */
+	uint32_t messages;
+	uint32_t fresh;			/* Maildir: how many are in new/ */
+	uint32_t dotlock_pid;		/* 0: it names none */
+	uint32_t zero;
+	uint64_t octets;		/* on the wire */
+	uint64_t size;			/* mbox: of the file */
+	int64_t changed;		/* when the mbox, or one of the Maildir's directories, was last changed */
+	uint64_t device;		/* of what the session lock is on */
+	uint64_t inode;
+	uint64_t cache_size;
+	int64_t cache_changed;
+	uint64_t journal_size;
+	int64_t journal_changed;
+	int64_t dotlock_since;
+};
+
+/* POP3D to WORKER, once, before UPDATE, RELEASE or the end without them: what went over the wire. Not answered. */
+struct body_spent {
+	uint64_t octets;		/* sent to the client, since it connected */
+	uint64_t messages;		/* retrieved */
+};
+
+/* WORKER to SPOOLD, for its counters alone: what was done, how it ended, and how long it took. Not answered. */
+enum measured {
+	MEASURED_OPEN,			/* result: enum opened */
+	MEASURED_UPDATE,		/* result: 0 done, 1 failed; count: messages removed */
+	MEASURED_LOCK,			/* the delivery locks had to be waited for. result: 0 had, 1 not */
+	MEASURED_SPENT,			/* count: octets; more: messages */
+	MEASURED_COUNT
+};
+enum opened { OPENED_READY, OPENED_BUSY, OPENED_FAILED, OPENED_COUNT };
+struct body_measured {
+	uint32_t what;
+	uint32_t result;
+	uint64_t milliseconds;
+	uint64_t count;
+	uint64_t more;
+};
+
+/* What a daemon can say of its own confinement. */
+struct confinement {
+	uint32_t mode;			/* enum sandbox_mode */
+	uint32_t whole;			/* 1: the kernel can do all that is asked of it */
+};
+
+enum recovered { RECOVERED_FINISHED, RECOVERED_ASIDE, RECOVERED_UNFINISHED, RECOVERED_COUNT };
+
+/* SPOOLD: what it has counted since it started. */
+struct body_spool_figures {
+	int64_t started;
+	struct confinement confinement;
+	uint64_t sessions;		/* that run */
+	uint64_t recoveries_running;
+	uint64_t sessions_ended;
+	uint64_t workers_died;		/* by a signal */
+	uint64_t refused;		/* sessions that could not be started */
+	uint64_t takeovers;
+	uint64_t opened[OPENED_COUNT];
+	uint64_t updated[2];
+	uint64_t locked[2];		/* delivery locks that were waited for: had, and not */
+	uint64_t recovered[RECOVERED_COUNT];
+	uint64_t messages_removed;
+	uint64_t messages_sent;
+	uint64_t octets_sent;
+	struct histogram session;	/* from the login to the worker's end */
+	struct histogram open;
+	struct histogram update;
+	struct histogram lock;
+};
+
+/* spoolctl asks VERIFIER on authd's control socket; answered by AUTH_FIGURES. */
+struct body_auth_command {
+	uint32_t zero;
+};
+
+/* VERIFIER: what it and those before it have counted since authd started. */
+struct body_auth_figures {
+	int64_t started;
+	struct confinement confinement;
+	uint64_t logins[MECHANISM_COUNT][DENIED_COUNT + 1];	/* by enum denial; DENIED_COUNT: granted */
+	uint64_t throttled;		/* attempts that were not tried, for those before them */
+	struct histogram login;		/* from AUTH to the answer, the client's own part of the exchange included */
 };
 
 /* VERIFIER to HASHER: does this password fit this hash (libsodium's string, or crypt(3)'s)? */
@@ -474,7 +587,14 @@ struct body_kept {
 	M(FOLLOW,	POP3D,		KEEPER,		0, follow) \
 	M(SIGN,		POP3D,		KEEPER,		0, sign) \
 	M(SIGNATURE,	KEEPER,		POP3D,		0, signature) \
-	M(KEPT,		KEEPER,		AUTHD,		0, kept)
+	M(KEPT,		KEEPER,		AUTHD,		0, kept) \
+	M(SPOOL_PROGRESS, SPOOLD,	TOOL,		0, spool_progress) \
+	M(SHOWN,	WORKER,		TOOL,		0, shown) \
+	M(SPENT,	POP3D,		WORKER,		0, spent) \
+	M(MEASURED,	WORKER,		SPOOLD,		0, measured) \
+	M(SPOOL_FIGURES, SPOOLD,	TOOL,		0, spool_figures) \
+	M(AUTH_COMMAND,	TOOL,		VERIFIER,	0, auth_command) \
+	M(AUTH_FIGURES,	VERIFIER,	TOOL,		0, auth_figures)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };

@@ -595,3 +595,9 @@ sandbox_check(const struct conf *c)
 	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &(uint32_t){ SECCOMP_RET_KILL_PROCESS }) == -1)
 		falls_short(c, "whole program", "system call filters", &no_filters);
 }
+
+bool
+sandbox_whole(const struct conf *c)
+{
+	return c->sandbox != SANDBOX_OFF && !said_landlock && !no_filters;
+}

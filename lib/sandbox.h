@@ -4,6 +4,7 @@
 #ifndef POSTERN_SANDBOX_H
 #define POSTERN_SANDBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "conf.h"
@@ -52,5 +53,8 @@ void sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_pa
 
 /* Can this kernel do all that `required` asks? Logs what it cannot, once, at start; fatal if the mode is required. */
 void sandbox_check(const struct conf *c);
+
+/* After sandbox_check: is this program confined, and without anything missing? */
+bool sandbox_whole(const struct conf *c);
 
 #endif

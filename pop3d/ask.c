@@ -184,6 +184,17 @@ marks_seal(const unsigned char *marks, uint32_t count)
 	return -1;
 }
 
+void
+ask_spent(int worker, uint64_t octets, uint64_t messages)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_SPENT);
+	m.body.spent.octets = octets;
+	m.body.spent.messages = messages;
+	(void)message_send(worker, &m);		/* one that is gone counts nothing any more */
+}
+
 int
 ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer)
 {

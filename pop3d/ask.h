@@ -44,6 +44,9 @@ bool ask_fetch(int worker, uint32_t number);
 /* The answer to the oldest ask_fetch: MESSAGE or FAILED in *answer, for that number; 0 if the worker is gone. */
 int ask_fetched(int worker, uint32_t number, struct message *answer);
 
+/* For the counters alone: what was sent to the client, and how many messages. Before ask_update, or at an end without it. */
+void ask_spent(int worker, uint64_t octets, uint64_t messages);
+
 /* UPDATE with the marks (count octets), or RELEASE if marks is NULL. UPDATED or UPDATE_FAILED in *answer; 0 if the worker is gone. */
 int ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer);
 

@@ -322,6 +322,8 @@ session_run(const struct conf *c, int in, int out, bool implicit_tls, int listen
 		greet(s);
 		session_loop(s);
 	}
+	if (s->worker != -1 && !s->quit)
+		ask_spent(s->worker, s->stream.octets_out, s->retrieved);
 	session_log_end(s);
 	session_close(s);
 #ifdef FUZZING	/* many sessions in one process, which is nowhere else so */

@@ -49,6 +49,7 @@ struct session {
 	struct body_ready ready;
 	int mbox;			/* open for reading; -1 for a Maildir */
 	bool no_delete;
+	bool quit;			/* the worker has been asked for the end: it hears nothing more */
 	unsigned char *marks;		/* enum mark, one a message */
 	uint32_t deleted;
 	uint64_t deleted_octets;

@@ -206,6 +206,8 @@ on_quit(struct session *s, char *argument)
 	(void)argument;
 	drain_ahead(s);
 	s->end = "quit";
+	s->quit = true;
+	ask_spent(s->worker, s->stream.octets_out, s->retrieved);
 	if (ask_update(s->worker, any_mark(s) ? s->marks : NULL, s->ready.count, &m) == 0) {
 		s->end = "update-failed";
 		if (s->deleted > 0)

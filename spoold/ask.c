@@ -92,6 +92,20 @@ ask_since(dev_t device, ino_t inode, int64_t *since)
 	return m.body.claimed.ended == 1;
 }
 
+void
+ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_MEASURED);
+	m.body.measured.what = what;
+	m.body.measured.result = result;
+	m.body.measured.milliseconds = milliseconds > 0 ? (uint64_t)milliseconds : 0;
+	m.body.measured.count = count;
+	m.body.measured.more = more;
+	tell(&m);
+}
+
 static int
 privileged(struct message *m, uint32_t what)
 {

@@ -22,6 +22,9 @@ void ask_claim(dev_t device, ino_t inode);
 /* Somebody else has. Returns whether it was told to end (try again); *since is 0 if not known. */
 bool ask_since(dev_t device, ino_t inode, int64_t *since);
 
+/* For the parent's counters. Waits for nothing. */
+void ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more);
+
 /* 0 or an errno. */
 int ask_privileged(uint32_t what);
 /* A file, or -1 with errno. */

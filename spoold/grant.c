@@ -374,6 +374,18 @@ asroot_cache(struct holding *h, bool drop, int *fd)
 	return *fd != -1 ? 0 : errno;
 }
 
+/* The journal or the cache as it is, for reading only. */
+static int
+asroot_look(const struct holding *h, uint32_t what, int *fd)
+{
+	char name[NAME_MAX + 1];
+	bool journal = what == PRIVILEGED_JOURNAL_LOOK;
+
+	file_name(name, h, journal ? "journal" : "cache");
+	*fd = openat(journal ? journals : caches, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	return *fd != -1 ? 0 : errno;
+}
+
 /*
  * The directory of the mbox, in which we may make a file with root's rights: only if no user can have made any part of
  * its path, so that nobody can lead us elsewhere. -1 with errno. *name is the mbox's own.
@@ -498,6 +510,8 @@ asroot_privileged(struct holding *h, uint32_t what, pid_t worker, int *fd)
 		error = asroot_journal_drop(h);
 	else if (what == PRIVILEGED_JOURNAL_SET_ASIDE)
 		error = asroot_journal_set_aside(h);
+	else if (what == PRIVILEGED_JOURNAL_LOOK || what == PRIVILEGED_CACHE_LOOK)
+		error = asroot_look(h, what, fd);
 	else if (what == PRIVILEGED_CACHE_OPEN || what == PRIVILEGED_CACHE_DROP)
 		error = asroot_cache(h, what == PRIVILEGED_CACHE_DROP, fd);
 	if (error != 0 && *fd != -1) {

@@ -376,7 +376,7 @@ delivery_try_all(struct delivery_lock *l)
 int
 delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive)
 {
-	int64_t end = clock_ms() + DELIVERY_WAIT_MS;
+	int64_t begun = clock_ms(), end = begun + DELIVERY_WAIT_MS;
 	int error, pause = 5;
 
 	l->fd = fd;
@@ -395,6 +395,8 @@ delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive)
 		if (pause < 200)
 			pause *= 2;
 	}
+	if (pause > 5 || error == EAGAIN)
+		ask_measured(MEASURED_LOCK, error != 0, clock_ms() - begun, 0, 0);
 	if (error == 0)
 		return 0;
 	errno = error == EAGAIN ? ETIMEDOUT : error;

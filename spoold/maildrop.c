@@ -63,8 +63,8 @@ maildrop_refuse(struct maildrop *m, uint32_t failure, const char *reason)
 }
 
 /* With the user's rights: a directory in the Maildir's place makes it one. */
-static const struct mailstore *
-store_choose(const struct grant *g)
+const struct mailstore *
+maildrop_choose(const struct grant *g)
 {
 	struct stat st;
 	size_t n = strlen(g->maildir);
@@ -80,7 +80,7 @@ int
 maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild)
 {
 	*m = (struct maildrop){ .conf = c, .grant = g, .catalogue = -1, .cache_fd = -1, .reader = -1, .rebuild = rebuild };
-	m->store = store_choose(g);
+	m->store = maildrop_choose(g);
 	if (c->server_copy == COPY_MARK_READ && m->store->kind == MAILDROP_MBOX)
 		log_text(LOG_WARNING, "server-copy = mark-read: nothing in this mbox is marked or removed; that is for a Maildir");
 	string_copy(m->path, sizeof m->path, m->store->kind == MAILDROP_MBOX ? g->mbox : g->maildir);

@@ -88,6 +88,8 @@ struct maildrop {
 extern const struct mailstore store_mbox;
 extern const struct mailstore store_maildir;
 
+/* Which it is, by looking if need be, with the user's rights. */
+const struct mailstore *maildrop_choose(const struct grant *g);
 /* Chooses the store and opens it; `rebuild` drops the cache first. 0; 1: busy, m->since says since when; -1. */
 int maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild);
 int maildrop_scan(struct maildrop *m);

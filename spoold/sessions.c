@@ -17,12 +17,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "figures.h"
 #include "front.h"
 #include "grant.h"
 #include "lock.h"
 #include "log.h"
 #include "messages.h"
 #include "privilege.h"
+#include "sandbox.h"
 #include "system.h"
 #include "worker.h"
 
@@ -47,6 +49,8 @@ struct session {
 	struct job job;			/* as it was told: its descriptors are not ours */
 	char client[ADDRESS_SIZE];
 	int64_t since;
+	int64_t begun;			/* the same by clock_ms() */
+	bool found;			/* figures_privileged's */
 	bool claimed;
 	bool finishing;			/* its UPDATE is answered and being carried out */
 	uint64_t device, inode;
@@ -157,6 +161,7 @@ session_start(struct session *s, int *channel)
 		*channel = session[0];
 	}
 	s->since = time(NULL);
+	s->begun = clock_ms();
 	s->next = sessions;
 	sessions = s;
 	session_count++;
@@ -165,6 +170,7 @@ session_start(struct session *s, int *channel)
 		s->worker->session = s;
 	return 0;
 fail:
+	figures.refused++;
 	log_text(LOG_ERR, "cannot start a worker: %s", session_count >= SESSIONS_MAX ? "too many sessions" : strerror(errno));
 	for (int i = 0; i < 2; i++) {
 		if (session[i] != -1)
@@ -203,6 +209,17 @@ sessions_recover(void)
 }
 
 static void
+tool_progress(struct peer *p)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_SPOOL_PROGRESS);
+	m.body.spool_progress.total = p->total;
+	m.body.spool_progress.done = p->total > p->pending ? p->total - p->pending : 0;
+	peer_tell(p, &m);
+}
+
+static void
 tool_finished(struct peer *p, int error, uint32_t count)
 {
 	struct message m;
@@ -224,7 +241,11 @@ session_end(struct session *s, int status)
 	*at = s->next;
 	session_count--;
 	log_session(s->job.id);
+	figures_privileged(&s->found, PRIVILEGED_COUNT, s->holding.journal);
+	if (s->job.kind == JOB_SESSION)
+		figures_ended(clock_ms() - s->begun);
 	if (WIFSIGNALED(status)) {
+		figures.workers_died++;
 		log_begin(LOG_ERR, "worker-died");
 		log_string("user", s->job.user);
 		log_number("pid", (uint64_t)s->pid);
@@ -243,7 +264,9 @@ session_end(struct session *s, int status)
 	}
 	if (s->tool != NULL) {
 		s->tool->unfinished += s->holding.journal;
-		if (--s->tool->pending == 0)
+		s->tool->pending--;
+		tool_progress(s->tool);
+		if (s->tool->pending == 0)
 			tool_finished(s->tool, s->tool->unfinished > 0 ? EIO : 0, s->tool->total);
 	}
 	if (s->worker != NULL)
@@ -367,6 +390,7 @@ claim_held(const struct session *me, const struct body_claim *claim, struct body
 		if (answer->ended == 1 || conf->takeover == 0 || me->job.kind != JOB_SESSION)
 			return;
 		answer->ended = kill(s->pid, SIGUSR1) == 0;
+		figures.takeovers += answer->ended;
 		log_session(s->job.id);
 		log_begin(LOG_INFO, "takeover");
 		log_string("user", s->job.user);
@@ -411,6 +435,7 @@ on_privileged(struct peer *p, struct message *in)
 		s->claimed = s->claimed && what == PRIVILEGED_FINISHING;
 	} else
 		error = asroot_privileged(&s->holding, what, s->pid, &fd);
+	figures_privileged(&s->found, what, error == 0);
 	log_session(NULL);
 	message_start(&m, fd != -1 ? MESSAGE_HANDED : MESSAGE_DONE);
 	if (fd != -1) {
@@ -425,6 +450,13 @@ on_privileged(struct peer *p, struct message *in)
 		close(fd);
 }
 
+static void
+on_measured(struct peer *p, struct message *in)
+{
+	(void)p;
+	figures_measured(&in->body.measured);
+}
+
 /* In a child, which may wait for the tool to read. */
 static _Noreturn void
 list_sessions(int fd)
@@ -434,7 +466,7 @@ list_sessions(int fd)
 
 	fcntl(fd, F_SETFL, 0);
 	for (const struct session *s = sessions; s != NULL; s = s->next) {
-		if (s->job.kind == JOB_RECOVER || s->finishing)
+		if (s->job.kind == JOB_RECOVER || s->job.kind == JOB_SHOW || s->finishing)
 			continue;
 		message_start(&m, MESSAGE_SPOOL_SESSION);
 		struct body_spool_session *row = &m.body.spool_session;
@@ -514,6 +546,23 @@ on_tool_recover(struct peer *p)
 }
 
 static void
+on_figures(struct peer *p)
+{
+	struct message m;
+	struct body_spool_figures *f = &m.body.spool_figures;
+
+	message_start(&m, MESSAGE_SPOOL_FIGURES);
+	*f = figures;
+	f->confinement.mode = (uint32_t)conf->sandbox;
+	f->confinement.whole = sandbox_whole(conf);
+	for (const struct session *s = sessions; s != NULL; s = s->next) {
+		f->sessions += s->job.kind == JOB_SESSION && !s->finishing;
+		f->recoveries_running += s->job.kind == JOB_RECOVER;
+	}
+	peer_tell(p, &m);
+}
+
+static void
 on_command(struct peer *p, struct message *in)
 {
 	const struct body_spool_command *c = &in->body.spool_command;
@@ -534,6 +583,12 @@ on_command(struct peer *p, struct message *in)
 	case SPOOL_RECOVER:
 		on_tool_recover(p);
 		break;
+	case SPOOL_SHOW:
+		on_tool_open(p, c->argument, JOB_SHOW);
+		break;
+	case SPOOL_FIGURES:
+		on_figures(p);
+		break;
 	default:
 		break;
 	}
@@ -551,6 +606,7 @@ static const struct {
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_MAILDROP, on_maildrop },
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_CLAIM, on_claim },
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_PRIVILEGED, on_privileged },
+	{ PEER_WORKER, SIDE_WORKER, MESSAGE_MEASURED, on_measured },
 	{ PEER_TOOL, SIDE_TOOL, MESSAGE_SPOOL_COMMAND, on_command },
 };
 #define TABLE (sizeof table / sizeof table[0])
@@ -683,6 +739,7 @@ sessions_open(struct conf *c, int first)
 {
 	conf = c;
 	first_own = first;
+	figures_start();
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	sigemptyset(&caught);
 	sigaddset(&caught, SIGTERM);

@@ -10,6 +10,7 @@
 
 #include "ask.h"
 #include "log.h"
+#include "look.h"
 #include "maildrop.h"
 #include "sandbox.h"
 #include "system.h"
@@ -66,6 +67,8 @@ tell_failed(uint32_t failure, uint32_t number)
 static _Noreturn void
 end_failed(uint32_t failure)
 {
+	if (job->kind == JOB_SESSION)
+		ask_measured(MEASURED_OPEN, OPENED_FAILED, clock_ms() - started, 0, 0);
 	tell_failed(failure, 0);
 	_exit(1);
 }
@@ -80,6 +83,8 @@ end_busy(int64_t since)
 	log_string("maildrop", maildrop.path);
 	log_number("since", (uint64_t)since);
 	log_end();
+	if (job->kind == JOB_SESSION)
+		ask_measured(MEASURED_OPEN, OPENED_BUSY, clock_ms() - started, 0, 0);
 	message_start(&m, MESSAGE_BUSY);
 	m.body.busy.since = since;
 	tell(&m);
@@ -172,6 +177,8 @@ begin(const struct conf *c)
 		return;
 	log_open_line();
 	tell_ready();
+	if (job->kind == JOB_SESSION)
+		ask_measured(MEASURED_OPEN, OPENED_READY, clock_ms() - started, 0, 0);
 }
 
 static void
@@ -248,6 +255,7 @@ on_update(struct message *in)
 	log_number("remain", t.remain);
 	log_number("ms", (uint64_t)(clock_ms() - begun));
 	log_end();
+	ask_measured(MEASURED_UPDATE, result != 0, clock_ms() - begun, t.deleted, 0);
 	if (result == 0) {
 		message_start(&m, MESSAGE_UPDATED);
 		m.body.updated.deleted = t.deleted;
@@ -271,12 +279,23 @@ on_release(struct message *in)
 	finish(&m, false, 0);
 }
 
+static void
+on_spent(struct message *in)
+{
+	static bool told;
+
+	if (!told)
+		ask_measured(MEASURED_SPENT, 0, 0, in->body.spent.octets, in->body.spent.messages);
+	told = true;
+}
+
 /* What POP3D may say. */
 static const struct {
 	enum message_type type;
 	void (*on)(struct message *in);
 } table[] = {
 	{ MESSAGE_FETCH, on_fetch }, { MESSAGE_UPDATE, on_update }, { MESSAGE_RELEASE, on_release },
+	{ MESSAGE_SPENT, on_spent },
 };
 
 static void
@@ -327,6 +346,8 @@ worker_run(const struct conf *c, const struct job *j)
 	started = clock_ms();
 	log_session(j->id[0] != '\0' ? j->id : NULL);
 	ask_open(j->parent);
+	if (j->kind == JOB_SHOW)
+		look_run(c, j);
 	begin(c);
 	/* POP3D has its answer: now there is time to remember */
 	if (!maildrop.missing)

@@ -12,7 +12,8 @@
 enum job_kind {
 	JOB_SESSION,		/* POP3D's, or spoolctl's in its place */
 	JOB_REBUILD,		/* the same after the cache has been dropped */
-	JOB_RECOVER		/* finish the UPDATE that a journal holds, and end */
+	JOB_RECOVER,		/* finish the UPDATE that a journal holds, and end */
+	JOB_SHOW		/* look what is there, say so, and end */
 };
 
 struct job {

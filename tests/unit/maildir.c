@@ -41,6 +41,16 @@ void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
 void ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; }
 bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
 
+void
+ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more)
+{
+	(void)what;
+	(void)result;
+	(void)milliseconds;
+	(void)count;
+	(void)more;
+}
+
 int
 ask_privileged(uint32_t what)
 {
