@@ -22,7 +22,7 @@
 #include "wipe.h"
 
 enum option_number { OPTION_MAILDROP = 256, OPTION_UID, OPTION_OPSLIMIT, OPTION_MEMLIMIT, OPTION_ITERATIONS, OPTION_EXPIRES, OPTION_FROM,
-	OPTION_NO_DELETE, OPTION_REPLACE };
+	OPTION_NO_DELETE, OPTION_REPLACE, OPTION_JSON };
 #define BIT(option) (1u << ((option) - OPTION_MAILDROP))
 #define COST (BIT(OPTION_OPSLIMIT) | BIT(OPTION_MEMLIMIT) | BIT(OPTION_ITERATIONS))
 
@@ -36,6 +36,7 @@ static const struct option long_options[] = {
 	{ "from", required_argument, NULL, OPTION_FROM },
 	{ "no-delete", no_argument, NULL, OPTION_NO_DELETE },
 	{ "replace", no_argument, NULL, OPTION_REPLACE },
+	{ "json", no_argument, NULL, OPTION_JSON },
 	{ NULL, 0, NULL, 0 }
 };
 
@@ -52,14 +53,14 @@ static const struct command {
 	{ "del", "", 1, 0, "del USER", command_del },
 	{ "lock", "", 1, 0, "lock USER", command_lock },
 	{ "unlock", "", 1, 0, "unlock USER", command_unlock },
-	{ "list", "", 0, 0, "list", command_list },
+	{ "list", "", 0, BIT(OPTION_JSON), "list [--json]", command_list },
 	{ "test", "", 1, 0, "test USER", command_test },
 	{ "app", "add", 2, BIT(OPTION_EXPIRES) | BIT(OPTION_FROM) | BIT(OPTION_NO_DELETE),
 	    "app add USER NAME [--expires DATE|DAYSd] [--from NETWORK] [--no-delete]", command_app_add },
-	{ "app", "list", 1, 0, "app list USER", command_app_list },
+	{ "app", "list", 1, BIT(OPTION_JSON), "app list USER [--json]", command_app_list },
 	{ "app", "del", 2, 0, "app del USER NAME", command_app_del },
 	{ "cert", "add", 2, 0, "cert add USER FILE|FINGERPRINT", command_cert_add },
-	{ "cert", "list", 1, 0, "cert list USER", command_cert_list },
+	{ "cert", "list", 1, BIT(OPTION_JSON), "cert list USER [--json]", command_cert_list },
 	{ "cert", "del", 2, 0, "cert del USER FINGERPRINT", command_cert_del },
 	{ "secret", "", 1, 0, "secret USER", command_secret },
 	{ "import", "", 2, BIT(OPTION_REPLACE) | COST,
@@ -73,13 +74,13 @@ static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
     "  del USER\n"
     "  lock USER\n"
     "  unlock USER\n"
-    "  list\n"
+    "  list [--json]\n"
     "  test USER\n"
     "  app add USER NAME [--expires DATE|DAYSd] [--from NETWORK] [--no-delete]\n"
-    "  app list USER\n"
+    "  app list USER [--json]\n"
     "  app del USER NAME\n"
     "  cert add USER FILE|FINGERPRINT\n"
-    "  cert list USER\n"
+    "  cert list USER [--json]\n"
     "  cert del USER FINGERPRINT\n"
     "  secret USER\n"
     "  import shadow|dovecot|courier FILE [--replace]\n"
@@ -181,8 +182,11 @@ parse_option(struct arguments *a, int option, const char *value)
 	case OPTION_NO_DELETE:
 		a->no_delete = true;
 		return NULL;
-	default:
+	case OPTION_REPLACE:
 		a->replace = true;
+		return NULL;
+	default:
+		a->json = true;
 		return NULL;
 	}
 }

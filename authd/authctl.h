@@ -20,6 +20,7 @@ struct arguments {
 	const char *expires, *from;	/* --expires, --from */
 	bool no_delete;			/* --no-delete */
 	bool replace;			/* --replace */
+	bool json;			/* --json */
 };
 
 int command_add(const struct conf *c, const struct arguments *a);
@@ -38,6 +39,36 @@ int command_secret(const struct conf *c, const struct arguments *a);
 int command_import(const struct conf *c, const struct arguments *a);
 int command_test(const struct conf *c, const struct arguments *a);
 
+/*
+ * JSON on the standard output: an array, a row of it a line. Each row is begun with json_row and, if it is an object,
+ * filled with keys and ended with json_done. Begin with { 0 }.
+ */
+struct json {
+	unsigned long rows;
+	unsigned values;	/* of this row */
+};
+void json_row(struct json *j);
+void json_string(struct json *j, const char *key, const char *value);	/* NULL: null */
+void json_number(struct json *j, const char *key, int64_t value);
+void json_bool(struct json *j, const char *key, bool value);
+void json_time(struct json *j, const char *key, int64_t when);	/* 0: null */
+void json_done(const struct json *j);
+void json_alone(const char *value);	/* a row that is no object */
+void json_end(const struct json *j);
+
+#define TIME_TEXT	32
+/* Seconds since 1970 as "2026-11-22T16:40Z"; NULL for 0. */
+const char *time_text(char text[static TIME_TEXT], int64_t when);
+
+/* How far long work has come: on the standard error, if that is a terminal, five times a second. Begin with { 0 }. */
+struct progress {
+	int64_t shown;		/* when; 0: not yet; -1: nobody looks */
+};
+/* `of`: octets of the whole file; 0 if that is not known. */
+void progress_show(struct progress *p, unsigned long done, int64_t octets, int64_t of);
+/* What takes the line's place, "" for nothing; if there was one. */
+void progress_say(const struct progress *p, const char *what);
+
 /* "authctl: ..." on the standard error; returns 1. */
 int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same for a failed change: names the file and errno. */
@@ -51,6 +82,9 @@ int begin_user(const struct conf *c, const char *name, struct store_edit *e, str
 /* Puts him back and commits. 0, or 1 after saying why; e is closed. */
 int finish_user(const struct conf *c, const char *name, struct store_edit *e, const struct store_user *u,
     const struct account *account);
+/* Makes everything of a password: the slow hash and the SCRAM verifier. 0, or -1: NO_MEMORY. */
+#define NO_MEMORY	"not enough memory (--memlimit)"
+int set_password(struct store_user *u, const char *password, const struct arguments *a);
 /* A reader's look at one: 1 there, 0 not, -1 after saying why. */
 int look(const struct conf *c, const char *name, struct store_user *u, struct account *a);
 /* Sees to it that unknown users cost what the users that are made now cost. 0, or -1 with errno. */

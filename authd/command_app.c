@@ -132,23 +132,43 @@ command_app_add(const struct conf *c, const struct arguments *a)
 static void
 print_date(int64_t when, const char *none)
 {
-	char text[32];
-	time_t t = (time_t)when;
-	struct tm tm;
+	char text[TIME_TEXT];
 
-	if (when == 0 || gmtime_r(&t, &tm) == NULL || strftime(text, sizeof text, "%Y-%m-%dT%H:%MZ", &tm) == 0)
-		printf("\t%s", none);
-	else
-		printf("\t%s", text);
+	printf("\t%s", time_text(text, when) != NULL ? text : none);
 }
 
 /* A line each: name, made, expires, from, what it may, last used; a tab between. */
+static void
+print_app(const struct store_app *app, int64_t used)
+{
+	printf("%s", app->name);
+	print_date(app->created, "-");
+	print_date(app->expires, "never");
+	printf("\t%s\t%s", app->from[0] != '\0' ? app->from : "anywhere", app->no_delete ? "no-delete" : "all");
+	print_date(used, "-");
+	printf("\n");
+}
+
+static void
+json_app(struct json *j, const struct store_app *app, int64_t used)
+{
+	json_row(j);
+	json_string(j, "name", app->name);
+	json_time(j, "created", app->created);
+	json_time(j, "expires", app->expires);
+	json_string(j, "from", app->from[0] != '\0' ? app->from : NULL);
+	json_bool(j, "no_delete", app->no_delete);
+	json_time(j, "used", used);
+	json_done(j);
+}
+
 int
 command_app_list(const struct conf *c, const struct arguments *a)
 {
 	static struct store_user u;
 	struct account account;
 	struct memory m;
+	struct json j = { 0 };
 	int found = look(c, a->word[0], &u, &account);
 
 	if (found != 1)
@@ -156,15 +176,13 @@ command_app_list(const struct conf *c, const struct arguments *a)
 	memset(&m, 0, sizeof m);
 	if (memory_open(c) == 0)
 		memory_find(a->word[0], u.digest, &m);
-	for (uint32_t i = 0; i < u.apps; i++) {
-		const struct store_app *app = &u.app[i];
-		printf("%s", app->name);
-		print_date(app->created, "-");
-		print_date(app->expires, "never");
-		printf("\t%s\t%s", app->from[0] != '\0' ? app->from : "anywhere", app->no_delete ? "no-delete" : "all");
-		print_date(m.used[i], "-");
-		printf("\n");
-	}
+	for (uint32_t i = 0; i < u.apps; i++)
+		if (a->json)
+			json_app(&j, &u.app[i], m.used[i]);
+		else
+			print_app(&u.app[i], m.used[i]);
+	if (a->json)
+		json_end(&j);
 	memory_end();
 	sodium_memzero(&u, sizeof u);
 	sodium_memzero(&m, sizeof m);

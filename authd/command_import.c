@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "authctl.h"
 #include "hash.h"
@@ -28,6 +29,8 @@ struct import {
 	const struct arguments *arguments;
 	const struct format *format;
 	struct store_edit edit;
+	struct progress progress;
+	int64_t size, octets;		/* of the file, 0 if that is not known; and read */
 	unsigned long line, added, replaced, there, left_out;
 };
 
@@ -206,12 +209,14 @@ static const struct format formats[] = {
 	{ "shadow", parse_shadow }, { "dovecot", parse_dovecot }, { "courier", parse_courier },
 };
 
-/* A password that the other server kept readable is hashed now. */
+/* A password that the other server kept readable is as good as one that was typed. */
 static const char *
-make_hash(const struct import *im, struct entry *e)
+take_password(const struct import *im, const struct entry *e, struct store_user *u)
 {
-	if (e->plain[0] != '\0' && hash_make(e->hash, sizeof e->hash, e->plain, &im->arguments->cost) == -1)
-		return "the password could not be hashed: not enough memory (--memlimit)";
+	string_copy(u->hash, sizeof u->hash, e->hash);
+	memset(&u->scram, 0, sizeof u->scram);
+	if (e->plain[0] != '\0' && set_password(u, e->plain, im->arguments) == -1)
+		return "the password could not be hashed: " NO_MEMORY;
 	return NULL;
 }
 
@@ -230,9 +235,7 @@ put_entry(struct import *im, struct entry *e)
 	}
 	if (found == 0)
 		memset(&u, 0, sizeof u);
-	const char *wrong = make_hash(im, e);
-	string_copy(u.hash, sizeof u.hash, e->hash);
-	memset(&u.scram, 0, sizeof u.scram);
+	const char *wrong = take_password(im, e, &u);
 	u.locked = e->locked;
 	if (wrong == NULL && edit_put(&im->edit, e->name, &u, &e->account) == -1)
 		wrong = strerror(errno);
@@ -271,11 +274,14 @@ read_all(struct import *im, FILE *file)
 
 	while (wrong == NULL && (length = getline(&line, &room, file)) != -1) {
 		im->line++;
+		im->octets += length;
+		progress_show(&im->progress, im->line, im->octets, im->size);
 		wrong = strlen(line) != (size_t)length ? "has a NUL in it" : take_line(im, line);
 	}
 	free(line);
 	if (wrong == NULL && ferror(file))
 		wrong = strerror(errno);
+	progress_say(&im->progress, wrong == NULL ? "writing" : "");
 	if (wrong != NULL)
 		complain("%s:%lu: %s; nothing was imported", im->arguments->word[1], im->line, wrong);
 	return wrong == NULL ? 0 : 1;
@@ -291,11 +297,14 @@ import_run(struct import *im, FILE *file)
 		return 1;
 	}
 	if (update_meta(&im->edit, im->arguments) == -1) {
+		progress_say(&im->progress, "");
 		complain_store(im->conf);
 		edit_abandon(&im->edit);
 		return 1;
 	}
-	if (edit_commit(&im->edit, EDIT_ADDS) == -1)
+	int committed = edit_commit(&im->edit, EDIT_ADDS);
+	progress_say(&im->progress, "");
+	if (committed == -1)
 		return complain_store(im->conf);
 	printf("added %lu, replaced %lu, there already %lu, without a password %lu\n", im->added, im->replaced, im->there,
 	    im->left_out);
@@ -307,6 +316,7 @@ command_import(const struct conf *c, const struct arguments *a)
 {
 	static char buffer[65536];
 	struct import im = { .conf = c, .arguments = a };
+	struct stat st;
 
 	for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
 		if (strcmp(a->word[0], formats[i].name) == 0)
@@ -318,6 +328,7 @@ command_import(const struct conf *c, const struct arguments *a)
 	FILE *file = fopen(a->word[1], "re");
 	if (file == NULL)
 		return complain("%s: %s", a->word[1], strerror(errno));
+	im.size = fstat(fileno(file), &st) == 0 ? st.st_size : 0;
 	/* hashes pass through this buffer: it is ours to wipe */
 	setvbuf(file, buffer, _IOFBF, sizeof buffer);
 	int result = import_run(&im, file);

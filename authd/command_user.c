@@ -14,8 +14,7 @@
 #include "scram.h"
 #include "system.h"
 
-/* Everything that is made of a password: the slow hash and the SCRAM verifier. */
-static int
+int
 set_password(struct store_user *u, const char *password, const struct arguments *a)
 {
 	char *prepared = sodium_malloc(PASSWORD_SIZE);
@@ -27,7 +26,7 @@ set_password(struct store_user *u, const char *password, const struct arguments 
 			result = scram_make(&u->scram, prepared, (uint32_t)a->iterations);
 	}
 	sodium_free(prepared);
-	return result == 0 ? 0 : complain("the password could not be hashed: not enough memory (--memlimit)");
+	return result;
 }
 
 /* Asks for a password and makes everything of it. */
@@ -42,7 +41,7 @@ new_password(const struct arguments *a, struct store_user *u)
 		return 1;
 	int result = set_password(u, password, a);
 	sodium_free(password);
-	return result;
+	return result == 0 ? 0 : complain("the password could not be hashed: " NO_MEMORY);
 }
 
 /*
@@ -244,34 +243,74 @@ command_unlock(const struct conf *c, const struct arguments *a)
 	return set_locked(c, a, false);
 }
 
-/* A line a user: name, state, maildrop, uid, what else he has; a tab between. */
-static int
-print_user(const char *name, const struct store_user *u, void *arg)
-{
-	const struct conf *c = arg;
-	char maildrop[PATH_SIZE + 16], uid[16] = "-";
-	struct account account;
+struct listing {
+	const struct conf *conf;
+	bool as_json;
+	struct json json;
+};
 
-	if (account_find(c->db, name, &account) == 1) {
-		account_print(&account, maildrop, sizeof maildrop);
-		if (account.has_uid)
-			snprintf(uid, sizeof uid, "%u", (unsigned)account.uid);
-	} else
-		snprintf(maildrop, sizeof maildrop, "none");
+/* A line a user: name, state, maildrop, uid, what else he has; a tab between. */
+static void
+print_user(const char *name, const struct store_user *u, const char *maildrop, const struct account *account)
+{
+	char uid[16] = "-";
+
+	if (account->has_uid)
+		snprintf(uid, sizeof uid, "%u", (unsigned)account->uid);
 	printf("%s\t%s\t%s\t%s\t%s%s%sapps=%u,certs=%u\n", name, u->locked ? "locked" : "open", maildrop, uid,
 	    u->hash[0] == '\0' ? "" : hash_is_foreign(u->hash) ? "password=imported," : "password,",
 	    u->scram.iterations > 0 ? "scram," : "", u->secret_length > 0 ? "secret," : "", (unsigned)u->apps,
 	    (unsigned)u->certificates);
+}
+
+static void
+json_user(struct json *j, const char *name, const struct store_user *u, const char *maildrop, const struct account *account)
+{
+	json_row(j);
+	json_string(j, "user", name);
+	json_bool(j, "locked", u->locked);
+	json_string(j, "maildrop", maildrop);
+	if (account->has_uid)
+		json_number(j, "uid", account->uid);
+	else
+		json_string(j, "uid", NULL);
+	json_string(j, "password", u->hash[0] == '\0' ? NULL : hash_is_foreign(u->hash) ? "imported" : "own");
+	json_bool(j, "scram", u->scram.iterations > 0);
+	json_bool(j, "secret", u->secret_length > 0);
+	json_number(j, "apps", u->apps);
+	json_number(j, "certificates", u->certificates);
+	json_done(j);
+}
+
+static int
+on_user(const char *name, const struct store_user *u, void *arg)
+{
+	struct listing *l = arg;
+	char maildrop[PATH_SIZE + 16];
+	struct account account;
+	bool has_account = account_find(l->conf->db, name, &account) == 1;
+
+	if (has_account)
+		account_print(&account, maildrop, sizeof maildrop);
+	else
+		memset(&account, 0, sizeof account);
+	if (l->as_json)
+		json_user(&l->json, name, u, has_account ? maildrop : NULL, &account);
+	else
+		print_user(name, u, has_account ? maildrop : "none", &account);
 	return 0;
 }
 
 int
 command_list(const struct conf *c, const struct arguments *a)
 {
-	struct conf copy = *c;
+	struct listing l = { .conf = c, .as_json = a->json };
 
-	(void)a;
-	return store_each(c->db, print_user, &copy) == -1 ? complain_store(c) : 0;
+	if (store_each(c->db, on_user, &l) == -1)
+		return complain_store(c);
+	if (a->json)
+		json_end(&l.json);
+	return 0;
 }
 
 enum tested { TESTED_NO, TESTED_YES, TESTED_TROUBLE };

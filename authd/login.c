@@ -59,6 +59,14 @@ secret_give(struct secret *s)
 	spare = s;
 }
 
+static void
+settle(struct login *l, enum outcome outcome)
+{
+	if (l->charged)
+		throttle_settle(peer_hello(l)->client, l->user, outcome);
+	l->charged = false;
+}
+
 /* Ends the attempt's work; what the log wants of it stays. */
 static void
 release(struct login *l)
@@ -66,9 +74,7 @@ release(struct login *l)
 	question_withdraw(&l->question);
 	grant_forget(l);
 	timer_clear(&l->timer);
-	if (l->charged)		/* it did not come to a good end */
-		throttle_settle(peer_hello(l)->client, l->user, false);
-	l->charged = false;
+	settle(l, OUTCOME_WRONG);	/* if it did not come to a good end */
 	sasl_end(l);
 	secret_give(l->secret);
 	l->secret = NULL;
@@ -120,6 +126,9 @@ deny_for(struct login *l, enum denial denial, const char *reason, uint32_t secon
 		l->store = STORE_DB;
 	log_attempt(l, false);
 	figures_login(l->mechanism, denial, clock_ms() - l->begun);
+	/* our own trouble; but who seems to be making it is not let off */
+	if (denial == DENIED_TEMPORARY && l->charged && !throttle_suspects(peer_hello(l)->client))
+		settle(l, OUTCOME_NONE);
 	release(l);
 	peer_denied(l, denial, seconds);
 }
@@ -204,9 +213,7 @@ login_vouched(struct login *l, enum store store, const char *granted, const char
 	}
 	string_copy(l->granted, sizeof l->granted, granted);
 	l->reason = reason;
-	if (l->charged)
-		throttle_settle(peer_hello(l)->client, l->user, true);
-	l->charged = false;
+	settle(l, OUTCOME_RIGHT);
 	seconds = too_soon(l);
 	if (seconds > 0)
 		deny_for(l, DENIED_DELAY, "login-delay", seconds);

@@ -183,7 +183,7 @@ throttle_suspects(const char *address)
 }
 
 void
-throttle_settle(const char *address, const char *user, bool success)
+throttle_settle(const char *address, const char *user, enum outcome outcome)
 {
 	int64_t now = clock_ms();
 	uint64_t key = address_key(address);
@@ -192,12 +192,14 @@ throttle_settle(const char *address, const char *user, bool success)
 	if (key != 0) {
 		struct entry *e = find(throttle->addresses, key, &by_address, now);
 		e->under_way -= e->under_way > 0;
-		e->failures -= success && e->failures > 0;
+		e->failures -= outcome != OUTCOME_WRONG && e->failures > 0;
 	}
 	struct entry *e = find(throttle->users, key_of(user, strlen(user)), &by_user, now);
 	e->under_way -= e->under_way > 0;
-	if (success)
+	if (outcome == OUTCOME_RIGHT)
 		e->failures = e->under_way;
+	else if (outcome == OUTCOME_NONE)
+		e->failures -= e->failures > 0;
 }
 
 /*

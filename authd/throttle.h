@@ -35,9 +35,11 @@ int64_t throttle_charge(const char *address, const char *user);
 bool throttle_suspects(const char *address);
 
 /*
- * The attempt is over; once for each throttle_charge. If it succeeded the user's failures are forgotten; of the
- * address's only this one, or one account of one's own would buy guesses at others'.
+ * The attempt is over; once for each throttle_charge. If it was right the user's failures are forgotten; of the
+ * address's only this one, or one account of one's own would buy guesses at others'. If it was not looked at, for
+ * want of a hasher or the like, nothing was guessed, and only this one is taken back.
  */
-void throttle_settle(const char *address, const char *user, bool success);
+enum outcome { OUTCOME_WRONG, OUTCOME_RIGHT, OUTCOME_NONE };
+void throttle_settle(const char *address, const char *user, enum outcome outcome);
 
 #endif

@@ -90,7 +90,7 @@ guess(const char *address, const char *user, int times)
 
 	for (int i = 0; i < times; i++)
 		if ((wait = throttle_charge(address, user)) != -1)
-			throttle_settle(address, user, false);
+			throttle_settle(address, user, OUTCOME_WRONG);
 	return wait;
 }
 
@@ -109,6 +109,23 @@ test_first_failures_are_free(void **state)
 	assert_int_equal(guess("192.0.2.1", "u6", 1), 1500);
 	assert_int_equal(guess("192.0.2.2", "u6", 1), 0);
 	assert_int_equal(guess("192.0.2.1", "x", 40), -1);
+}
+
+/* What nobody has looked at was no guess, and takes back nothing that was one. */
+static void
+test_not_looked_at(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 50; i++) {
+		assert_int_equal(throttle_charge("192.0.2.40", "n"), 0);
+		throttle_settle("192.0.2.40", "n", OUTCOME_NONE);
+	}
+	guess("192.0.2.40", "n", 5);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(throttle_charge("192.0.2.40", "n") > 0, 1);
+		throttle_settle("192.0.2.40", "n", OUTCOME_NONE);
+	}
+	assert_true(guess("192.0.2.40", "n", 1) > 0);
 }
 
 static void
@@ -145,7 +162,7 @@ test_success_forgives(void **state)
 	(void)state;
 	guess("192.0.2.9", "w", 4);
 	assert_int_equal(throttle_charge("192.0.2.9", "w"), 0);
-	throttle_settle("192.0.2.9", "w", true);
+	throttle_settle("192.0.2.9", "w", OUTCOME_RIGHT);
 	/* of the address only the one attempt is forgiven: one's own account buys no guesses at others' */
 	assert_int_equal(guess("192.0.2.9", "y", 1), 0);
 	assert_true(guess("192.0.2.9", "z", 1) > 0);
@@ -165,7 +182,7 @@ test_many_under_way(void **state)
 		}
 		for (int i = 0; i < 64; i++) {
 			snprintf(user, sizeof user, "m%d", i);
-			throttle_settle("192.0.2.20", user, round == 0);
+			throttle_settle("192.0.2.20", user, round == 0 ? OUTCOME_RIGHT : OUTCOME_WRONG);
 		}
 	}
 	assert_true(guess("192.0.2.20", "n", 1) >= 8000);
@@ -256,6 +273,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_first_failures_are_free, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_not_looked_at, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_networks_of_ipv6_are_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_users_wait_a_little, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_success_forgives, setup, teardown),
