@@ -7,7 +7,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -77,15 +78,39 @@ address_split(char *text, char **host, char **port)
 	return NULL;
 }
 
-static int
-socket_listen(const struct addrinfo *ai)
+/* A numeric address, or NULL for all. 0 if it is none. */
+static socklen_t
+address_make(char *host, uint16_t port, struct sockaddr_storage *sa)
 {
-	int on = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in *four = (struct sockaddr_in *)sa;
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)sa;
+	uint64_t scope = 0;
+
+	*four = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port) };
+	if (host != NULL && inet_pton(AF_INET, host, &four->sin_addr) == 1)
+		return sizeof *four;
+	char *interface = host != NULL ? strchr(host, '%') : NULL;
+	if (interface != NULL) {
+		*interface++ = '\0';
+		scope = if_nametoindex(interface);
+		if (scope == 0 && number_parse(interface, 1, UINT32_MAX, &scope) != NULL)
+			return 0;
+	}
+	*six = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_scope_id = (uint32_t)scope };
+	return host == NULL || inet_pton(AF_INET6, host, &six->sin6_addr) == 1 ? sizeof *six : 0;
+}
+
+static int
+socket_listen(const struct sockaddr_storage *sa, socklen_t size, bool all)
+{
+	int on = 1, off = 0, fd = socket(sa->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd == -1)
 		return -1;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
+	if (all)	/* IPv4's too */
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+	if (bind(fd, (const struct sockaddr *)sa, size) == 0 && listen(fd, SOMAXCONN) == 0)
 		return fd;
 	int saved = errno;
 	close(fd);
@@ -98,21 +123,24 @@ listener_bind(struct listener *l, const char *where, bool implicit_tls)
 {
 	static char wrong[256];
 	char text[128], *host, *port;
-	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *ai;
+	struct sockaddr_storage sa;
 	const char *error;
+	uint64_t number;
+	socklen_t size;
 
 	if (!string_copy(text, sizeof text, where))
 		return "an address that long is not accepted";
 	if ((error = address_split(text, &host, &port)) != NULL)
 		return error;
-	uint64_t number;
-	if (number_parse(port, 0, 65535, &number) != NULL || getaddrinfo(host, port, &hints, &ai) != 0)
+	if (number_parse(port, 0, 65535, &number) != NULL || (size = address_make(host, (uint16_t)number, &sa)) == 0)
 		return "a numeric address and a port from 0 to 65535 are accepted";
-	l->fd = socket_listen(ai);
-	int saved = errno;
-	freeaddrinfo(ai);
+	l->fd = socket_listen(&sa, size, host == NULL);
+	if (l->fd == -1 && host == NULL && errno == EAFNOSUPPORT) {	/* a host without IPv6 */
+		size = address_make(strcpy(text, "0.0.0.0"), (uint16_t)number, &sa);
+		l->fd = socket_listen(&sa, size, false);
+	}
 	if (l->fd == -1) {
-		snprintf(wrong, sizeof wrong, "cannot listen on %s: %s", where, strerror(saved));
+		snprintf(wrong, sizeof wrong, "cannot listen on %s: %s", where, strerror(errno));
 		return wrong;
 	}
 	l->implicit_tls = implicit_tls;

@@ -10,7 +10,6 @@
 #include "credentials.h"
 #include "listener.h"
 #include "log.h"
-#include "privilege.h"
 #include "sandbox.h"
 #include "session.h"
 #include "system.h"
@@ -96,7 +95,7 @@ main(int argc, char **argv)
 	if (listener_count == 0)
 		connection = sockets_inherited();
 	log_open(&conf, connection);
-	if (privilege_is_root())
+	if (geteuid() == 0)
 		fatal("pop3d does not run as root: let systemd, inetd or setpriv give it the user %s", conf.pop3d_user);
 	check_tls(&conf);
 	sandbox_check(&conf);

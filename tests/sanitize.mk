@@ -13,9 +13,11 @@ asan-check: asan
 VALGRIND = valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite --num-callers=30 \
 	--child-silent-after-fork=no --log-file=$(abspath $(B))/valgrind/%p
 VALGRIND_TESTS ?= tests/test_session.py tests/test_commands.py tests/test_shapes.py
-valgrind-check: all
+# (with shared libraries, in which valgrind follows allocations)
+valgrind-check:
+	$(MAKE) --no-print-directory STATIC=no B=$(B)/shared all
 	@rm -rf $(B)/valgrind && mkdir -p $(B)/valgrind && chmod 1777 $(B)/valgrind
-	POSTERN_SANDBOX=off POSTERN_WRAP='$(VALGRIND)' POSTERN_BUILD=$(B) PYTHONDONTWRITEBYTECODE=1 \
+	POSTERN_SANDBOX=off POSTERN_WRAP='$(VALGRIND)' POSTERN_BUILD=$(B)/shared PYTHONDONTWRITEBYTECODE=1 \
 		$(PYTHON) -m pytest -q -p no:cacheprovider $(VALGRIND_TESTS)
 	@find $(B)/valgrind -type f -size +0 | sort | xargs -r cat; test -z "$$(find $(B)/valgrind -type f -size +0)"
 
