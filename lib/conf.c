@@ -102,6 +102,8 @@ static const struct key keys[] = {
 	CHOICE("spoold", "server-copy", server_copy, "as-client-says", copy_words,
 	    "as-client-says, keep, mark-read, archive, delete"),
 	STRING("spoold", "uidl-format", uidl_format, "postern", "postern, dovecot, courier, cyrus, qmail, popa3d, mailutils, or a format with %"),
+	NUMBER("spoold", "linger", linger, "600", 0, 600, "seconds, from 0 (no worker waits) to 600"),
+	NUMBER("spoold", "linger-workers", linger_workers, "64", 0, 10000, "a number from 0 to 10000"),
 };
 #define KEYS (sizeof keys / sizeof keys[0])
 

@@ -90,6 +90,8 @@ struct conf {
 	int takeover;			/* bool */
 	int server_copy;		/* enum server_copy */
 	char uidl_format[CONF_STRING];
+	uint64_t linger;		/* seconds that a worker waits for its user's next session; 0: none */
+	uint64_t linger_workers;	/* how many may wait */
 };
 
 /*

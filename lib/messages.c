@@ -102,7 +102,7 @@ body_sound(uint32_t type, const union message_body *b)
 	case MESSAGE_CLAIM:
 		return b->claim.held <= 1;
 	case MESSAGE_CLAIMED:
-		return b->claimed.ended <= 1;
+		return b->claimed.ended <= 1 && b->claimed.journal <= 1;
 	case MESSAGE_PRIVILEGED:
 		return b->privileged.what < PRIVILEGED_COUNT;
 	case MESSAGE_DONE:
@@ -144,6 +144,8 @@ body_sound(uint32_t type, const union message_body *b)
 		return ENDS(b->made.hash);
 	case MESSAGE_SIGN:
 		return b->sign.scheme < SIGN_SCHEME_COUNT && b->sign.length <= SIGN_DATA_SIZE;
+	case MESSAGE_REOPEN:
+		return ENDS(b->reopen.session) && b->reopen.no_delete <= 1;
 	case MESSAGE_SIGNATURE:
 		return b->signature.length <= SIGNATURE_SIZE;
 	case MESSAGE_SHOWN:

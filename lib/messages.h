@@ -246,7 +246,7 @@ struct body_claim {
 struct body_claimed {
 	int64_t since;			/* held 0: since when the other session has it; 0 if not known */
 	uint32_t ended;			/* held 0: 1 if the other session was told to end (takeover): try again */
-	uint32_t zero;
+	uint32_t journal;		/* held 1: 1 if there may be a journal that an earlier UPDATE left: JOURNAL_FIND */
 };
 
 /* WORKER to SPOOLD, which only the parent's rights allow, for the worker's own maildrop alone. Answered by DONE. */
@@ -293,7 +293,7 @@ struct body_resolved {
 	uint32_t gid;
 };
 
-/* WORKER to SPOOLD, once: the maildrop's canonical path. With the uid it names the journal and the cache. */
+/* WORKER to SPOOLD, once, before CLAIM: the maildrop's canonical path. With the uid it names the journal and the cache. */
 struct body_maildrop {
 	char path[PATH_SIZE];
 	uint32_t kind;			/* enum maildrop_kind */
@@ -531,6 +531,24 @@ struct body_signature {
 	uint8_t data[SIGNATURE_SIZE];
 };
 
+/*
+ * WORKER to SPOOLD, instead of ending: the session is over, its lock is free, and nothing of it is open any more. I wait a while for the next
+ * session of the same user, or for the end of this conversation.
+ */
+struct body_idle {
+	uint64_t kept;			/* octets of memory in which it remembers the maildrop as it was */
+};
+
+/*
+ * SPOOLD to an idle WORKER: the descriptor is the next session's socket. It begins as every session does; the CLAIM says that it has been taken. A worker
+ * that cannot take it ends without one, and SPOOLD forks another, as it does for one that has died.
+ */
+struct body_reopen {
+	char session[SESSION_ID_SIZE];
+	char zero[3];
+	uint32_t no_delete;		/* 0 or 1 */
+};
+
 /* KEEPER to AUTHD's parent, once: the keys are loaded and I serve. One that cannot load them says why in the log and ends. */
 struct body_kept {
 	uint32_t pairs;
@@ -594,7 +612,9 @@ struct body_kept {
 	M(MEASURED,	WORKER,		SPOOLD,		0, measured) \
 	M(SPOOL_FIGURES, SPOOLD,	TOOL,		0, spool_figures) \
 	M(AUTH_COMMAND,	TOOL,		VERIFIER,	0, auth_command) \
-	M(AUTH_FIGURES,	VERIFIER,	TOOL,		0, auth_figures)
+	M(AUTH_FIGURES,	VERIFIER,	TOOL,		0, auth_figures) \
+	M(IDLE,		WORKER,		SPOOLD,		0, idle) \
+	M(REOPEN,	SPOOLD,		WORKER,		1, reopen)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };

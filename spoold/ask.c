@@ -74,12 +74,13 @@ claim(struct message *m, dev_t device, ino_t inode, bool held)
 	answer(m, MESSAGE_CLAIMED, MESSAGE_CLAIMED);
 }
 
-void
+bool
 ask_claim(dev_t device, ino_t inode)
 {
 	struct message m;
 
 	claim(&m, device, inode, true);
+	return m.body.claimed.journal == 1;
 }
 
 bool
@@ -103,6 +104,16 @@ ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t coun
 	m.body.measured.milliseconds = milliseconds > 0 ? (uint64_t)milliseconds : 0;
 	m.body.measured.count = count;
 	m.body.measured.more = more;
+	tell(&m);
+}
+
+void
+ask_idle(uint64_t kept)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_IDLE);
+	m.body.idle.kept = kept;
 	tell(&m);
 }
 

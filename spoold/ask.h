@@ -17,13 +17,15 @@ void ask_open(int fd);
 void ask_resolved(const struct grant *g);
 void ask_maildrop(const char *path, uint32_t kind);
 
-/* I have the lock of this file. */
-void ask_claim(dev_t device, ino_t inode);
+/* I have the lock of this file. Returns whether an earlier UPDATE may have left a journal. */
+bool ask_claim(dev_t device, ino_t inode);
 /* Somebody else has. Returns whether it was told to end (try again); *since is 0 if not known. */
 bool ask_since(dev_t device, ino_t inode, int64_t *since);
 
 /* For the parent's counters. Waits for nothing. */
 void ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more);
+/* The session is over and nothing of it is open; `kept` octets remember the maildrop. No answer but the next session. */
+void ask_idle(uint64_t kept);
 
 /* 0 or an errno. */
 int ask_privileged(uint32_t what);

@@ -103,6 +103,12 @@ int inventory_remember(struct inventory *inv, struct inventory *old);
 int inventory_publish(struct inventory *inv);
 
 /*
+ * Makes it as small as it can be, to be kept for a later session: no index, no name that was made. Returns how many octets it has; 0 if
+ * it has not been published, or has more than `most`.
+ */
+uint64_t inventory_keep(struct inventory *inv, uint64_t most);
+
+/*
  * For UPDATE, after publish: the inventory without the messages whose `gone` (one octet a message) is not 0, to
  * be stored and freed. `inv` lives on inside it: it is not to be used or freed any more. NULL with errno
  * ENOMEM: then inv is as it was.

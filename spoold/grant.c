@@ -316,6 +316,16 @@ asroot_journal_find(struct holding *h, int *fd)
 	return 0;
 }
 
+uint32_t
+asroot_journal_left(const struct holding *h)
+{
+	char name[NAME_MAX + 1];
+	struct stat st;
+
+	file_name(name, h, "journal");
+	return h->key[0] == '\0' || fstatat(journals, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
 static int
 asroot_journal_make(struct holding *h, int *fd)
 {

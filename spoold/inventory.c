@@ -847,6 +847,19 @@ inventory_publish(struct inventory *inv)
 	return fcntl(inv->memfd, F_DUPFD_CLOEXEC, 3);
 }
 
+uint64_t
+inventory_keep(struct inventory *inv, uint64_t most)
+{
+	if (!inv->published)
+		return 0;
+	free(inv->table);
+	inv->table = NULL;
+	inv->tabled = 0;
+	uint64_t octets = sizeof *inv + inv->mapped + (uint64_t)inv->fingerprints_room * FINGERPRINT_SIZE +
+	    (uint64_t)inv->names_room * sizeof *inv->names + (uint64_t)inv->patterns_room * sizeof *inv->patterns + inv->blob_room;
+	return octets <= most ? octets : 0;
+}
+
 struct inventory *
 inventory_without(struct inventory *inv, const uint8_t *gone)
 {

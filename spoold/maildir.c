@@ -87,16 +87,17 @@ maildir_lock_once(struct maildrop *m, struct maildir *d, int wait_ms)
 }
 
 static int
-maildir_session_lock(struct maildrop *m, struct maildir *d)
+maildir_session_lock(struct maildrop *m, struct maildir *d, struct stat *st)
 {
-	struct stat st;
 	enum lock_result r;
 
-	if (fstat(d->root, &st) == -1)
+	if (fstat(d->root, st) == -1)
 		return maildrop_fail(m, "stat");
 	r = maildir_lock_once(m, d, 0);
+	if (r == LOCK_HELD && m->kept->again)
+		return 1;	/* in the cell there is no clock to wait by */
 	if (r == LOCK_HELD)
-		r = maildir_lock_once(m, d, ask_since(st.st_dev, st.st_ino, &m->since) ? TAKEOVER_WAIT_MS : GRACE_WAIT_MS);
+		r = maildir_lock_once(m, d, ask_since(st->st_dev, st->st_ino, &m->since) ? TAKEOVER_WAIT_MS : GRACE_WAIT_MS);
 	if (r == LOCK_FAILED)
 		return maildrop_fail(m, "session lock");
 	if (r == LOCK_HELD) {
@@ -104,7 +105,6 @@ maildir_session_lock(struct maildrop *m, struct maildir *d)
 			m->since = d->session.since;
 		return 1;
 	}
-	ask_claim(st.st_dev, st.st_ino);
 	return 0;
 }
 
@@ -112,6 +112,7 @@ static int
 maildir_open(struct maildrop *m)
 {
 	struct maildir *d = calloc(1, sizeof *d);
+	struct stat st = { 0 };
 	int result;
 
 	if (d == NULL)
@@ -122,10 +123,9 @@ maildir_open(struct maildrop *m)
 		m->missing = result == 1;
 		return result == 1 ? 0 : -1;
 	}
-	if ((result = maildir_session_lock(m, d)) != 0)
+	if ((result = maildir_session_lock(m, d, &st)) != 0 ||
+	    (result = maildrop_ready(m, d->root, d->root, st.st_dev, st.st_ino)) != 0)
 		return result;
-	if (maildrop_ready(m, d->root, d->root) == -1)
-		return -1;
 	m->paths[0] = (struct sandbox_path){ .fd = d->root, .rights = SANDBOX_READ | SANDBOX_WRITE };
 	m->path_count = 1;
 	return 0;
@@ -650,7 +650,7 @@ maildir_scan(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
 	struct inventory *old;
-	int journal = ask_file(PRIVILEGED_JOURNAL_FIND), result;
+	int journal = maildrop_journal(m), result;
 
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
@@ -662,6 +662,10 @@ maildir_scan(struct maildrop *m)
 	}
 	if (stamps_take(d, m->seen) == -1)
 		return maildrop_fail(m, "stat");
+	if (maildrop_unchanged(m))
+		return 0;
+	if (maildrop_cache(m) == NULL)
+		return maildrop_fail(m, "cache");
 	if ((old = cache_load(m->cache)) != NULL)
 		result = maildir_scan_known(m, d, old);
 	else if ((result = maildir_list(d)) == 0) {
@@ -992,6 +996,14 @@ sweep_list(const struct maildir *d, struct intent *list)
 	intent_free(list);
 }
 
+static bool
+maildir_untidy(const struct maildrop *m)
+{
+	const struct maildir *d = m->of_store;
+
+	return d->hidden.count > 0 || d->recovered.count > 0;
+}
+
 /*
  * After the answer: removes the files that were moved to tmp/, and what anybody else has left there for 36 hours, as
  * every reader of a Maildir may.
@@ -1002,8 +1014,6 @@ maildir_sweep(struct maildrop *m)
 	struct maildir *d = m->of_store;
 	int fd;
 
-	if (d->hidden.count == 0 && d->recovered.count == 0)
-		return;
 	sweep_list(d, &d->hidden);
 	sweep_list(d, &d->recovered);
 	fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -1017,7 +1027,7 @@ maildir_remember(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
 
-	if (d->changed && cache_store(m->cache, m->inventory, m->seen) == -1)
+	if (d->changed && (maildrop_cache(m) == NULL || cache_store(m->cache, m->inventory, m->seen) == -1))
 		log_text(LOG_INFO, "the cache could not be written: %s", strerror(errno));
 	d->changed = false;
 }
@@ -1030,8 +1040,26 @@ maildir_release(struct maildrop *m)
 	session_lock_release(&d->session);
 }
 
+static void
+maildir_close(struct maildrop *m)
+{
+	struct maildir *d = m->of_store;
+	int fds[] = { d->root, d->part[PART_NEW], d->part[PART_CUR], d->archive };
+	struct intent *lists[] = { &d->hidden, &d->recovered, &d->archived, &d->archived_as, &d->deferred };
+
+	session_lock_release(&d->session);
+	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+		if (fds[i] != -1)
+			close(fds[i]);
+	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+		intent_free(lists[i]);
+	listing_free(&d->listing);
+	free(d);
+	m->of_store = NULL;
+}
+
 const struct mailstore store_maildir = {
 	.kind = MAILDROP_MAILDIR, .name = "maildir",
 	.open = maildir_open, .scan = maildir_scan, .fetch = maildir_fetch, .update = maildir_update, .remember = maildir_remember,
-	.release = maildir_release, .complete = maildir_complete, .sweep = maildir_sweep,
+	.release = maildir_release, .complete = maildir_complete, .untidy = maildir_untidy, .sweep = maildir_sweep, .close = maildir_close,
 };

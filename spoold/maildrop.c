@@ -13,6 +13,8 @@
 #include "log.h"
 #include "system.h"
 
+#define KEPT_MOST	(16u << 20)	/* octets that a worker that lingers keeps at most */
+
 static uint32_t
 failure_of(int error)
 {
@@ -39,6 +41,8 @@ static int
 failed(struct maildrop *m, uint32_t failure, const char *what, const char *reason)
 {
 	m->failure = failure;
+	if (m->kept->again && !m->claimed)
+		return -1;	/* another worker will look, and say what it finds */
 	log_begin(failure == FAILURE_TEMPORARY ? LOG_ERR : LOG_WARNING, "failed");
 	log_string("user", m->grant->user);
 	if (m->path[0] != '\0')
@@ -77,9 +81,9 @@ maildrop_choose(const struct grant *g)
 }
 
 int
-maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild)
+maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild, struct kept *k)
 {
-	*m = (struct maildrop){ .conf = c, .grant = g, .catalogue = -1, .cache_fd = -1, .reader = -1, .rebuild = rebuild };
+	*m = (struct maildrop){ .conf = c, .grant = g, .kept = k, .catalogue = -1, .cache_fd = -1, .reader = -1, .rebuild = rebuild };
 	m->store = maildrop_choose(g);
 	if (c->server_copy == COPY_MARK_READ && m->store->kind == MAILDROP_MBOX)
 		log_text(LOG_WARNING, "server-copy = mark-read: nothing in this mbox is marked or removed; that is for a Maildir");
@@ -102,20 +106,93 @@ canonical(struct maildrop *m, int fd)
 }
 
 int
-maildrop_ready(struct maildrop *m, int fd, int directory)
+maildrop_ready(struct maildrop *m, int fd, int directory, dev_t device, ino_t inode)
 {
 	canonical(m, fd);
-	ask_maildrop(m->path, m->store->kind);
+	if (!m->kept->again)
+		ask_maildrop(m->path, m->store->kind);
+	else if (strcmp(m->path, m->kept->path) != 0 || m->store->kind != m->kept->kind)
+		return 1;
+	m->journal = ask_claim(device, inode);
+	/* then the parent has kept the session, for one that was not here when it was made */
+	if (m->kept->again && m->journal)
+		return 1;
+	m->claimed = true;
 	m->uidl = uidl_open(m->conf->uidl_format, m->store->kind, directory);
 	if (m->uidl == NULL)
 		return maildrop_fail(m, "unique-ids");
 	if (m->rebuild)
 		ask_privileged(PRIVILEGED_CACHE_DROP);
+	return 0;
+}
+
+struct cache *
+maildrop_cache(struct maildrop *m)
+{
+	if (m->cache != NULL)
+		return m->cache;
 	m->cache_fd = ask_file(PRIVILEGED_CACHE_OPEN);
 	if (m->cache_fd == -1)
 		log_text(LOG_WARNING, "no cache: %s", strerror(errno));
 	m->cache = cache_open(m->cache_fd, m->store->kind, uidl_context(m->uidl));
-	return m->cache != NULL ? 0 : maildrop_fail(m, "cache");
+	return m->cache;
+}
+
+bool
+maildrop_unchanged(struct maildrop *m)
+{
+	struct kept *k = m->kept;
+	int parts = m->store->kind == MAILDROP_MBOX ? 1 : 2;
+
+	if (k->inventory == NULL || k->context != uidl_context(m->uidl))
+		return false;
+	for (int i = 0; i < parts; i++)
+		if (stamp_compare(&k->seen[i], &m->seen[i]) != STAMP_SAME)
+			return false;
+	m->inventory = k->inventory;
+	k->inventory = NULL;
+	return true;
+}
+
+int
+maildrop_journal(const struct maildrop *m)
+{
+	if (m->journal)
+		return ask_file(PRIVILEGED_JOURNAL_FIND);
+	errno = ENOENT;
+	return -1;
+}
+
+bool
+maildrop_may_linger(const struct maildrop *m)
+{
+	/* the archive may be outside the maildrop, where the cell does not reach */
+	return !m->missing && !m->rebuild && m->conf->server_copy != COPY_ARCHIVE;
+}
+
+uint64_t
+maildrop_close(struct maildrop *m)
+{
+	struct kept *k = m->kept;
+	uint64_t octets = 0;
+
+	k->again = true;
+	k->kind = m->store->kind;
+	string_copy(k->path, sizeof k->path, m->path);
+	inventory_free(k->inventory);
+	k->inventory = NULL;
+	if (m->inventory != NULL && (octets = inventory_keep(m->inventory, KEPT_MOST)) > 0) {
+		k->inventory = m->inventory;
+		memcpy(k->seen, m->seen, sizeof k->seen);
+		k->context = uidl_context(m->uidl);
+	} else
+		inventory_free(m->inventory);
+	m->store->close(m);
+	cache_close(m->cache);
+	if (m->cache_fd != -1)
+		close(m->cache_fd);
+	uidl_close(m->uidl);
+	return octets;
 }
 
 int

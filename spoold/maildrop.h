@@ -58,16 +58,33 @@ struct mailstore {
 	void (*remember)(struct maildrop *m);
 	/* Gives the session lock back. */
 	void (*release)(struct maildrop *m);
-	/* What may wait until the client has its answer; the lock is no longer held. May be NULL. */
+	/* Is there anything that may wait until the client has its answer? NULL: never. */
+	bool (*untidy)(const struct maildrop *m);
+	/* Does it; the lock is no longer held. */
 	void (*sweep)(struct maildrop *m);
+	/* Closes and frees all that open made; the lock is given back. */
+	void (*close)(struct maildrop *m);
+};
+
+/* What a worker that lingers knows of its maildrop from one session to the next. */
+struct kept {
+	bool again;			/* there was a session before this one: the cell is closed */
+	char path[PATH_SIZE];		/* canonical */
+	struct inventory *inventory;	/* published; true as long as the stamps are. NULL: nothing is known */
+	struct stamp seen[2];
+	uint64_t context;		/* uidl_context() */
+	enum maildrop_kind kind;
 };
 
 struct maildrop {
 	const struct conf *conf;
+	struct kept *kept;
 	const struct grant *grant;
 	const struct mailstore *store;
 	void *of_store;			/* the store's own */
 	char path[PATH_SIZE];		/* canonical, once it is open and exists */
+	bool claimed;			/* the parent knows that we have the session lock */
+	bool journal;			/* an earlier UPDATE may have left one */
 	bool missing;			/* nothing is there: an empty maildrop, and nothing is made */
 	bool readonly;
 	bool rebuild;
@@ -75,7 +92,7 @@ struct maildrop {
 	struct inventory *inventory;	/* after scan */
 	int catalogue;			/* sealed; -1 before scan */
 	struct uidl *uidl;
-	struct cache *cache;
+	struct cache *cache;		/* maildrop_cache() */
 	int cache_fd;
 	int reader;			/* mbox: open for reading, for POP3D; else -1 */
 	struct stamp seen[2];		/* as it was scanned */
@@ -90,8 +107,15 @@ extern const struct mailstore store_maildir;
 
 /* Which it is, by looking if need be, with the user's rights. */
 const struct mailstore *maildrop_choose(const struct grant *g);
-/* Chooses the store and opens it; `rebuild` drops the cache first. 0; 1: busy, m->since says since when; -1. */
-int maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild);
+/*
+ * Chooses the store and opens it; `rebuild` drops the cache first. 0; 1: busy, m->since says since when; -1. With k->again, everything
+ * must be where it was in the session before, and at once: until m->claimed, 1 and -1 mean that it is not, and nothing has been logged.
+ */
+int maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, bool rebuild, struct kept *k);
+/* After the session: closes and frees all. What is still known goes to *m->kept; returns the octets of that. */
+uint64_t maildrop_close(struct maildrop *m);
+/* May the worker that had this session have another? */
+bool maildrop_may_linger(const struct maildrop *m);
 int maildrop_scan(struct maildrop *m);
 uint32_t maildrop_count(const struct maildrop *m);
 /* number from 1. */
@@ -106,7 +130,15 @@ int maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delet
 int maildrop_fail(struct maildrop *m, const char *what);
 /* The same with a failure of our own choice and a reason. */
 int maildrop_refuse(struct maildrop *m, uint32_t failure, const char *reason);
-/* For the stores: canonical path, uidl and cache, once the maildrop is open and locked. */
-int maildrop_ready(struct maildrop *m, int fd, int directory);
+/*
+ * For the stores, once the maildrop `fd` is open and locked: its canonical path, the claim of the file that has the lock, uidl. 0; 1: as open's; -1.
+ */
+int maildrop_ready(struct maildrop *m, int fd, int directory, dev_t device, ino_t inode);
+/* For the stores: the cache, opened at its first use. One that cannot be had loads and stores nothing; NULL: ENOMEM. */
+struct cache *maildrop_cache(struct maildrop *m);
+/* For the stores: is all as it was when m->kept was made? m->seen is as it is now. Then m->inventory is set. */
+bool maildrop_unchanged(struct maildrop *m);
+/* For the stores: the journal that an earlier UPDATE left. -1 with errno; ENOENT: none. */
+int maildrop_journal(const struct maildrop *m);
 
 #endif

@@ -132,6 +132,8 @@ mbox_session_lock(struct maildrop *m, struct mbox *b)
 {
 	enum lock_result r = mbox_lock_once(m, b, 0);
 
+	if (r == LOCK_HELD && m->kept->again)
+		return 1;	/* in the cell there is no clock to wait by */
 	if (r == LOCK_HELD)
 		r = mbox_lock_once(m, b, ask_since(b->device, b->inode, &m->since) ? TAKEOVER_WAIT_MS : GRACE_WAIT_MS);
 	if (r == LOCK_FAILED)
@@ -141,7 +143,6 @@ mbox_session_lock(struct maildrop *m, struct mbox *b)
 			m->since = b->session.since;
 		return 1;
 	}
-	ask_claim(b->device, b->inode);
 	return 0;
 }
 
@@ -216,8 +217,8 @@ mbox_open(struct maildrop *m)
 			return result == 1 ? 0 : -1;
 		}
 	}
-	if (maildrop_ready(m, b->fd, -1) == -1)
-		return -1;
+	if ((result = maildrop_ready(m, b->fd, -1, b->device, b->inode)) != 0)
+		return result;
 	mbox_archive_home(m, b);
 	/* MAILBOX.lock, and the file itself if another one has its name by then */
 	m->paths[0] = (struct sandbox_path){ .fd = b->directory, .rights = SANDBOX_READ | SANDBOX_WRITE };
@@ -315,8 +316,8 @@ mbox_scan_locked(struct maildrop *m, struct mbox *b, struct inventory *old)
 
 	if (stamp_take(&m->seen[0], b->fd) == -1)
 		return maildrop_fail(m, "stat");
-	if (old != NULL && (verdict = stamp_compare(cache_stamp(m->cache, 0), &m->seen[0])) != STAMP_CHANGED) {
-		off_t known = (off_t)cache_stamp(m->cache, 0)->size, size = (off_t)m->seen[0].size;
+	if (old != NULL && (verdict = stamp_compare(cache_stamp(maildrop_cache(m), 0), &m->seen[0])) != STAMP_CHANGED) {
+		off_t known = (off_t)cache_stamp(maildrop_cache(m), 0)->size, size = (off_t)m->seen[0].size;
 		b->changed = true;
 		/* with nothing at all known there is no mbox yet whose end could be gone on from */
 		if (verdict == STAMP_SAME || (known > 0 && inventory_holds(old, b->fd) && mbox_scan_tail(m, b, old, known, size) == 0)) {
@@ -325,7 +326,7 @@ mbox_scan_locked(struct maildrop *m, struct mbox *b, struct inventory *old)
 		}
 		/* the tail may have added some of it already */
 		inventory_free(old);
-		old = cache_load(m->cache);
+		old = cache_load(maildrop_cache(m));
 	}
 	int result = mbox_scan_all(m, b, old, (off_t)m->seen[0].size);
 	inventory_free(old);
@@ -347,18 +348,21 @@ mbox_scan_store(struct maildrop *m)
 {
 	struct mbox *b = m->of_store;
 	struct inventory *old;
-	int journal = ask_file(PRIVILEGED_JOURNAL_FIND);
+	int journal = maildrop_journal(m);
 
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
-	if (journal == -1 && !m->tidy && !mbox_is_dotlocked(m, b) && stamp_take(&m->seen[0], b->fd) == 0 && (old = cache_load(m->cache)) != NULL) {
-		/* Nobody has touched it: what was true under the locks is true now. */
-		if (stamp_compare(cache_stamp(m->cache, 0), &m->seen[0]) == STAMP_SAME) {
-			m->inventory = old;
-			return 0;
-		}
-	} else
-		old = NULL;
+	bool settled = journal == -1 && !m->tidy && !mbox_is_dotlocked(m, b) && stamp_take(&m->seen[0], b->fd) == 0;
+	/* Nobody has touched it: what was true under the locks is true now. */
+	if (settled && maildrop_unchanged(m))
+		return 0;
+	if (maildrop_cache(m) == NULL)
+		return maildrop_fail(m, "cache");
+	old = settled ? cache_load(m->cache) : NULL;
+	if (old != NULL && stamp_compare(cache_stamp(m->cache, 0), &m->seen[0]) == STAMP_SAME) {
+		m->inventory = old;
+		return 0;
+	}
 	if (delivery_lock_take(&b->delivery, b->fd, journal != -1 && !m->readonly) == -1)
 		return maildrop_fail(m, "delivery locks");
 	int result = journal != -1 ? mbox_recover(m, b, journal) : 0;
@@ -996,7 +1000,7 @@ mbox_remember(struct maildrop *m)
 {
 	struct mbox *b = m->of_store;
 
-	if (b->changed && cache_store(m->cache, m->inventory, m->seen) == -1)
+	if (b->changed && (maildrop_cache(m) == NULL || cache_store(m->cache, m->inventory, m->seen) == -1))
 		log_text(LOG_INFO, "the cache could not be written: %s", strerror(errno));
 	b->changed = false;
 }
@@ -1009,8 +1013,22 @@ mbox_release(struct maildrop *m)
 	session_lock_release(&b->session);
 }
 
+static void
+mbox_close(struct maildrop *m)
+{
+	struct mbox *b = m->of_store;
+	int fds[] = { b->fd, b->directory, b->archive };
+
+	session_lock_release(&b->session);
+	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+		if (fds[i] != -1)
+			close(fds[i]);
+	free(b);
+	m->of_store = NULL;
+}
+
 const struct mailstore store_mbox = {
 	.kind = MAILDROP_MBOX, .name = "mbox",
 	.open = mbox_open, .scan = mbox_scan_store, .fetch = mbox_fetch, .update = mbox_update, .remember = mbox_remember,
-	.release = mbox_release,
+	.release = mbox_release, .close = mbox_close,
 };

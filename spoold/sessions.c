@@ -1,6 +1,12 @@
 /*
  * The parent: never blocks on a name service or a mailbox. It makes the socket pair, forks, and answers the verifier
  * at once; all else about a user happens in the child.
+ *
+ * A worker whose session is over may linger: it is idle until its user's next session, or until its time is over, and
+ * has its uid and its cell all the while. It is never given anybody else's, and none when anything that its resolving
+ * rested on may have changed: the configuration, maildrops.db, or, by an age that it never exceeds, the name service.
+ * Until it has claimed the maildrop, its end of the session is kept here as well: one that cannot take it, or is dead,
+ * is followed by another, which is forked, and neither pop3d nor the user learns of that.
  */
 #include "sessions.h"
 
@@ -13,10 +19,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "accounts.h"
 #include "figures.h"
 #include "front.h"
 #include "grant.h"
@@ -31,6 +39,7 @@
 #define SESSIONS_MAX	20000
 #define STOP_WAIT_MS	10000	/* for sessions to end by themselves after SIGTERM */
 #define END_WAIT_MS	5000	/* and then for workers that were told to */
+#define LINGER_KEPT_MOST	(64ull << 20)	/* octets that all idle workers together may keep */
 
 enum peer_kind { PEER_OPEN, PEER_CONTROL, PEER_SIGNALS, PEER_FRONT, PEER_VERIFIER, PEER_TOOL, PEER_WORKER };
 
@@ -41,6 +50,14 @@ struct peer {
 	struct session *session;	/* PEER_WORKER */
 	/* PEER_TOOL: recoveries that it waits for */
 	uint32_t pending, total, unfinished;
+};
+
+/* maildrops.db as it was: authctl replaces it whole. */
+struct edition {
+	dev_t device;
+	ino_t inode;
+	off_t size;
+	struct timespec modified, changed;
 };
 
 struct session {
@@ -57,6 +74,16 @@ struct session {
 	struct holding holding;
 	struct peer *worker;		/* NULL once it has closed */
 	struct peer *tool;		/* who waits for this recovery */
+	/* lingering */
+	char asked[USER_SIZE];		/* the user as the verifier named him */
+	struct edition accounts;	/* before the worker read it */
+	int64_t forked;			/* clock_ms() */
+	uint64_t generation;		/* of the configuration it has */
+	bool ended;			/* the session is over; the worker may be idle, or on its way out */
+	bool idle;
+	struct session *idle_next;
+	uint64_t kept;			/* octets, as it says */
+	int handed;			/* the worker's end of a session that it has not claimed yet; -1 */
 };
 
 static struct conf *conf;
@@ -69,6 +96,9 @@ static struct peer *peers;
 static bool stopping;
 static bool leaving;			/* stopping, for another spoold to take the place: the sessions are let finish */
 static sigset_t caught;
+static struct session *idle;		/* who came last is first */
+static uint64_t idle_count, idle_kept;
+static uint64_t generation;		/* of the configuration */
 
 static struct peer *
 peer_add(enum peer_kind kind, int fd)
@@ -124,6 +154,66 @@ nonblocking(int fd)
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 }
 
+static void
+idle_leave(struct session *s)
+{
+	struct session **at = &idle;
+
+	while (*at != s)
+		at = &(*at)->idle_next;
+	*at = s->idle_next;
+	s->idle = false;
+	idle_count--;
+	idle_kept -= s->kept;
+}
+
+/* It ends, and is buried when it has. */
+static void
+idle_end(struct session *s)
+{
+	idle_leave(s);
+	kill(s->pid, SIGTERM);
+	if (s->worker != NULL)
+		peer_drop(s->worker);
+}
+
+static void
+idle_end_all(void)
+{
+	while (idle != NULL)
+		idle_end(idle);
+}
+
+static struct edition
+accounts_edition(void)
+{
+	struct edition e = { 0 };
+	char path[CONF_STRING + 16];
+	struct stat st;
+
+	if (accounts_path(conf->db, path, sizeof path) == 0 && stat(path, &st) == 0)
+		e = (struct edition){ st.st_dev, st.st_ino, st.st_size, st.st_mtim, st.st_ctim };
+	return e;
+}
+
+static bool
+edition_same(const struct edition *a, const struct edition *b)
+{
+	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+	    a->modified.tv_sec == b->modified.tv_sec && a->modified.tv_nsec == b->modified.tv_nsec &&
+	    a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
+}
+
+/* Does what it resolved still hold? */
+static bool
+linger_fresh(const struct session *s)
+{
+	if (stopping || s->generation != generation || clock_ms() - s->forked > LINGER_LIFE_MS)
+		return false;
+	struct edition now = accounts_edition();
+	return s->job.store != STORE_DB || edition_same(&s->accounts, &now);
+}
+
 /* In the child: only the two sockets stay open, of all that the parent has. */
 static void
 keep_two(int a, int b)
@@ -137,29 +227,29 @@ keep_two(int a, int b)
 	close_range((unsigned)high + 1, ~0u, 0);
 }
 
-/* Forks a worker for s->job. The session's other end is *channel, unless it is NULL. 0, or -1. */
+/* Forks a worker for s->job, whose end of the session is `end`, or -1: it stays the caller's. 0, or -1, and then s is freed. */
 static int
-session_start(struct session *s, int *channel)
+session_fork(struct session *s, int end)
 {
-	int session[2] = { -1, -1 }, asks[2] = { -1, -1 };
+	int asks[2] = { -1, -1 };
 
-	if (session_count >= SESSIONS_MAX || (channel != NULL && message_pair(session) == -1) || message_pair(asks) == -1)
+	if (session_count >= SESSIONS_MAX || message_pair(asks) == -1)
 		goto fail;
+	s->generation = generation;
+	s->forked = clock_ms();
+	if (s->job.linger_ms > 0 && s->job.store == STORE_DB)
+		s->accounts = accounts_edition();
 	s->pid = fork_named(s->job.kind == JOB_RECOVER ? "recovery" : "worker");
 	if (s->pid == -1)
 		goto fail;
 	if (s->pid == 0) {
-		s->job.session = session[1];
+		s->job.session = end;
 		s->job.parent = asks[1];
-		keep_two(session[1] != -1 ? session[1] : asks[1], asks[1]);
+		keep_two(end != -1 ? end : asks[1], asks[1]);
 		worker_run(conf, &s->job);
 	}
 	close(asks[1]);
 	nonblocking(asks[0]);
-	if (channel != NULL) {
-		close(session[1]);
-		*channel = session[0];
-	}
 	s->since = time(NULL);
 	s->begun = clock_ms();
 	s->next = sessions;
@@ -172,14 +262,31 @@ session_start(struct session *s, int *channel)
 fail:
 	figures.refused++;
 	log_text(LOG_ERR, "cannot start a worker: %s", session_count >= SESSIONS_MAX ? "too many sessions" : strerror(errno));
-	for (int i = 0; i < 2; i++) {
-		if (session[i] != -1)
-			close(session[i]);
+	for (int i = 0; i < 2; i++)
 		if (asks[i] != -1)
 			close(asks[i]);
-	}
 	free(s);
 	return -1;
+}
+
+/* The same, with a new session, whose other end is *channel. */
+static int
+session_start(struct session *s, int *channel)
+{
+	int pair[2];
+
+	if (message_pair(pair) == -1) {
+		log_text(LOG_ERR, "cannot start a session: %s", strerror(errno));
+		free(s);
+		return -1;
+	}
+	int result = session_fork(s, pair[1]);
+	close(pair[1]);
+	if (result == 0)
+		*channel = pair[0];
+	else
+		close(pair[0]);
+	return result;
 }
 
 static void
@@ -189,13 +296,14 @@ recover_one(const struct leftover *l, void *data)
 
 	if (s == NULL)
 		return;
+	s->handed = -1;
 	s->job.kind = JOB_RECOVER;
 	s->job.session = -1;
 	s->job.leftover = *l;
 	session_id(s->job.id);
 	snprintf(s->job.user, sizeof s->job.user, "uid-%u", (unsigned)l->uid);
 	s->tool = data;
-	if (session_start(s, NULL) == 0 && data != NULL)
+	if (session_fork(s, -1) == 0 && data != NULL)
 		((struct peer *)data)->pending++;
 }
 
@@ -230,6 +338,44 @@ tool_finished(struct peer *p, int error, uint32_t count)
 	peer_tell(p, &m);
 }
 
+/* A session for a user; NULL if it cannot be. */
+static struct session *
+session_for(const char *user, const char *id, enum job_kind kind, uint32_t store)
+{
+	struct session *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return NULL;
+	s->handed = -1;
+	s->job.kind = kind;
+	s->job.store = store;
+	string_copy(s->job.user, sizeof s->job.user, user);
+	string_copy(s->asked, sizeof s->asked, user);
+	string_copy(s->job.id, sizeof s->job.id, id);
+	return s;
+}
+
+static int64_t
+linger_ms(void)
+{
+	return conf->linger_workers > 0 ? (int64_t)conf->linger * 1000 : 0;
+}
+
+/* A worker that lingered is gone, and had not claimed the session that it was handed: another one has it now. */
+static void
+session_again(const struct session *s)
+{
+	struct session *n = session_for(s->asked, s->job.id, s->job.kind, s->job.store);
+
+	if (n != NULL) {
+		string_copy(n->client, sizeof n->client, s->client);
+		n->job.no_delete = s->job.no_delete;
+		n->job.linger_ms = linger_ms();
+		session_fork(n, s->handed);
+	}
+	close(s->handed);
+}
+
 /* The worker is dead: what it had is given back, and an UPDATE that it did not finish is. */
 static void
 session_end(struct session *s, int status)
@@ -240,9 +386,11 @@ session_end(struct session *s, int status)
 		at = &(*at)->next;
 	*at = s->next;
 	session_count--;
+	if (s->idle)
+		idle_leave(s);
 	log_session(s->job.id);
 	figures_privileged(&s->found, PRIVILEGED_COUNT, s->holding.journal);
-	if (s->job.kind == JOB_SESSION)
+	if (s->job.kind == JOB_SESSION && !s->ended && s->handed == -1)
 		figures_ended(clock_ms() - s->begun);
 	if (WIFSIGNALED(status)) {
 		figures.workers_died++;
@@ -269,6 +417,8 @@ session_end(struct session *s, int status)
 		if (s->tool->pending == 0)
 			tool_finished(s->tool, s->tool->unfinished > 0 ? EIO : 0, s->tool->total);
 	}
+	if (s->handed != -1)
+		session_again(s);
 	if (s->worker != NULL)
 		peer_drop(s->worker);
 	free(s);
@@ -288,34 +438,83 @@ reap(void)
 			}
 }
 
-/* A session for a user; NULL if it cannot be. */
+/* The idle worker of the user who is to be opened, no longer idle; NULL: there is none that may be used. */
 static struct session *
-session_for(const char *user, const char *id, enum job_kind kind, uint32_t store)
+idle_take(const struct body_open *o)
 {
-	struct session *s = calloc(1, sizeof *s);
+	struct session *s = idle;
 
+	while (s != NULL && (s->job.store != o->store || strcmp(s->asked, o->user) != 0))
+		s = s->idle_next;
 	if (s == NULL)
 		return NULL;
-	s->job.kind = kind;
-	s->job.store = store;
-	string_copy(s->job.user, sizeof s->job.user, user);
-	string_copy(s->job.id, sizeof s->job.id, id);
+	if (s->worker == NULL || !linger_fresh(s)) {
+		idle_end(s);
+		return NULL;
+	}
+	idle_leave(s);
 	return s;
+}
+
+/* Hands a new session to the idle worker of its user. False: it has to be forked. */
+static bool
+session_reopen(const struct body_open *o, int *channel)
+{
+	struct session *s = idle != NULL ? idle_take(o) : NULL;
+	struct message m;
+	int pair[2];
+
+	if (s == NULL)
+		return false;
+	if (message_pair(pair) == -1) {
+		kill(s->pid, SIGTERM);
+		return false;
+	}
+	message_start(&m, MESSAGE_REOPEN);
+	string_copy(m.body.reopen.session, sizeof m.body.reopen.session, o->session);
+	m.body.reopen.no_delete = o->no_delete;
+	m.fds[0] = pair[1];
+	if (message_send(s->worker->fd, &m) == -1) {
+		kill(s->pid, SIGTERM);
+		close(pair[0]);
+		close(pair[1]);
+		return false;
+	}
+	string_copy(s->job.id, sizeof s->job.id, o->session);
+	string_copy(s->client, sizeof s->client, o->client);
+	s->job.no_delete = o->no_delete == 1;
+	s->since = time(NULL);
+	s->begun = clock_ms();
+	s->ended = false;
+	s->handed = pair[1];
+	*channel = pair[0];
+	return true;
+}
+
+static int
+session_open(const struct body_open *o, int *channel)
+{
+	if (stopping)
+		return -1;
+	if (session_reopen(o, channel))
+		return 0;
+	struct session *s = session_for(o->user, o->session, JOB_SESSION, o->store);
+	if (s == NULL)
+		return -1;
+	string_copy(s->client, sizeof s->client, o->client);
+	s->job.no_delete = o->no_delete == 1;
+	s->job.linger_ms = linger_ms();
+	return session_start(s, channel);
 }
 
 static void
 on_open(struct peer *p, struct message *in)
 {
 	const struct body_open *o = &in->body.open;
-	struct session *s = stopping ? NULL : session_for(o->user, o->session, JOB_SESSION, o->store);
 	struct message m;
 	int channel;
 
-	if (s != NULL) {
-		string_copy(s->client, sizeof s->client, o->client);
-		s->job.no_delete = o->no_delete == 1;
-	}
-	if (s == NULL || session_start(s, &channel) == -1) {
+	if (session_open(o, &channel) == -1) {
 		message_start(&m, MESSAGE_REFUSED);
 		string_copy(m.body.refused.session, sizeof m.body.refused.session, o->session);
 		m.body.refused.failure = FAILURE_TEMPORARY;
@@ -414,9 +613,42 @@ on_claim(struct peer *p, struct message *in)
 		s->claimed = true;
 		s->device = in->body.claim.device;
 		s->inode = in->body.claim.inode;
+		m.body.claimed.journal = asroot_journal_left(&s->holding);
+		/* one that lingered leaves recovery to another */
+		if (s->handed != -1 && m.body.claimed.journal == 0) {
+			close(s->handed);
+			s->handed = -1;
+		}
 	} else
 		claim_held(s, &in->body.claim, &m.body.claimed);
 	peer_tell(p, &m);
+}
+
+/* The worker has nothing open any more. Whoever has waited longest goes if there are too many. */
+static void
+on_idle(struct peer *p, struct message *in)
+{
+	struct session *s = p->session;
+
+	if (s->idle || s->handed != -1)
+		return;
+	figures_ended(clock_ms() - s->begun);
+	s->claimed = s->finishing = false;
+	s->ended = true;
+	s->kept = in->body.idle.kept < LINGER_KEPT_MOST ? in->body.idle.kept : LINGER_KEPT_MOST;
+	s->idle = true;
+	s->idle_next = idle;
+	idle = s;
+	idle_count++;
+	idle_kept += s->kept;
+	if (s->job.linger_ms == 0 || s->holding.journal || s->holding.dotlock || s->holding.key[0] == '\0' || !linger_fresh(s))
+		idle_end(s);
+	while (idle_count > conf->linger_workers || idle_kept > LINGER_KEPT_MOST) {
+		struct session *oldest = idle;
+		while (oldest->idle_next != NULL)
+			oldest = oldest->idle_next;
+		idle_end(oldest);
+	}
 }
 
 static void
@@ -466,7 +698,7 @@ list_sessions(int fd)
 
 	fcntl(fd, F_SETFL, 0);
 	for (const struct session *s = sessions; s != NULL; s = s->next) {
-		if (s->job.kind == JOB_RECOVER || s->job.kind == JOB_SHOW || s->finishing)
+		if (s->job.kind == JOB_RECOVER || s->job.kind == JOB_SHOW || s->finishing || s->idle)
 			continue;
 		message_start(&m, MESSAGE_SPOOL_SESSION);
 		struct body_spool_session *row = &m.body.spool_session;
@@ -501,7 +733,7 @@ static void
 on_end(struct peer *p, const char *id)
 {
 	for (const struct session *s = sessions; s != NULL; s = s->next)
-		if (s->job.kind != JOB_RECOVER && strcmp(s->job.id, id) == 0) {
+		if (s->job.kind != JOB_RECOVER && !s->idle && strcmp(s->job.id, id) == 0) {
 			tool_finished(p, kill(s->pid, SIGTERM) == 0 ? 0 : errno, 1);
 			return;
 		}
@@ -607,6 +839,7 @@ static const struct {
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_CLAIM, on_claim },
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_PRIVILEGED, on_privileged },
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_MEASURED, on_measured },
+	{ PEER_WORKER, SIDE_WORKER, MESSAGE_IDLE, on_idle },
 	{ PEER_TOOL, SIDE_TOOL, MESSAGE_SPOOL_COMMAND, on_command },
 };
 #define TABLE (sizeof table / sizeof table[0])
@@ -623,12 +856,17 @@ serve_peer(struct peer *p)
 	if (n == -1 && errno == EPROTO)
 		log_text(LOG_ERR, "a peer sent what is no message: dropped");
 	if (n != 1) {
+		/* a session that it has not claimed goes to another, once this one is dead */
+		if (p->kind == PEER_WORKER && p->session->handed != -1)
+			kill(p->session->pid, SIGKILL);
 		peer_drop(p);
 		return;
 	}
-	for (size_t i = 0; i < TABLE; i++)
-		if (table[i].from == p->kind && table[i].type == in.header.type)
-			table[i].on(p, &in);
+	size_t i = 0;
+	while (i < TABLE && (table[i].from != p->kind || table[i].type != in.header.type))
+		i++;
+	if (i < TABLE)
+		table[i].on(p, &in);	/* after which p may be gone */
 	message_clear(&in);
 }
 
@@ -680,6 +918,8 @@ reload(void)
 	string_copy(next.state_dir, sizeof next.state_dir, conf->state_dir);
 	next.sandbox = conf->sandbox;
 	*conf = next;
+	generation++;
+	idle_end_all();
 	log_text(LOG_NOTICE, "configuration reloaded");
 }
 
@@ -818,6 +1058,7 @@ sessions_serve(void)
 {
 	while (!stopping)
 		serve_once(watchdog_feed());
+	idle_end_all();
 	if (!leaving)
 		notify_manager("STOPPING=1");
 	remove_sockets();

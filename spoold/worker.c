@@ -1,7 +1,12 @@
-/* A worker's life: resolve, drop, open, confine, scan; then FETCH, and at the end UPDATE or RELEASE. */
+/*
+ * A worker's life: resolve, drop, open, confine, scan; then FETCH, and at the end UPDATE or RELEASE. After RELEASE, which
+ * is how a session ends that only looked whether there is mail, it may linger, with nothing open but the socket to its
+ * parent, and begin again with open, in the cell that it is in.
+ */
 #include "worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,10 +20,16 @@
 #include "sandbox.h"
 #include "system.h"
 
-static const struct job *job;
+static struct job the_job;		/* its session changes; all else is what the worker was forked for */
+static const struct job *job = &the_job;
 static struct maildrop maildrop;
+static struct kept kept;
 static struct grant grant;
-static int64_t started;
+static int64_t born, started;		/* clock_ms() of the worker, and of its session */
+static bool over;			/* the session is */
+static bool spent;			/* and POP3D has said what it took */
+
+#define TRIM_FROM	(64u << 10)
 
 static volatile sig_atomic_t stopped;	/* SIGTERM: end; SIGUSR1: a newer login takes over */
 
@@ -149,6 +160,20 @@ tell_ready(void)
 	close(maildrop.catalogue);
 	if (maildrop.reader != -1)
 		close(maildrop.reader);
+	maildrop.catalogue = maildrop.reader = -1;
+}
+
+static void
+scan(void)
+{
+	if (maildrop_scan(&maildrop) == -1)
+		end_failed(maildrop.failure);
+	if (job->kind == JOB_RECOVER)
+		return;
+	log_open_line();
+	tell_ready();
+	if (job->kind == JOB_SESSION)
+		ask_measured(MEASURED_OPEN, OPENED_READY, clock_ms() - started, 0, 0);
 }
 
 /* Everything up to READY. */
@@ -164,21 +189,30 @@ begin(const struct conf *c)
 	if (asroot_drop(&grant) == -1)
 		end_failed(FAILURE_TEMPORARY);
 	signals_set();
-	result = maildrop_open(&maildrop, c, &grant, job->kind == JOB_REBUILD);
+	result = maildrop_open(&maildrop, c, &grant, job->kind == JOB_REBUILD, &kept);
 	if (result == 1)
 		end_busy(maildrop.since);
 	if (result == -1)
 		end_failed(maildrop.failure);
 	maildrop.tidy = job->kind == JOB_RECOVER;
 	sandbox_enter(CELL_WORKER, c, maildrop.paths, maildrop.path_count);
-	if (maildrop_scan(&maildrop) == -1)
+	scan();
+}
+
+/*
+ * The same, once more. Nothing is told before the maildrop is claimed: another worker takes the session of one that
+ * ends without that.
+ */
+static void
+begin_again(const struct conf *c)
+{
+	int result = maildrop_open(&maildrop, c, &grant, false, &kept);
+
+	if (!maildrop.claimed)
+		_exit(0);
+	if (result == -1)
 		end_failed(maildrop.failure);
-	if (job->kind == JOB_RECOVER)
-		return;
-	log_open_line();
-	tell_ready();
-	if (job->kind == JOB_SESSION)
-		ask_measured(MEASURED_OPEN, OPENED_READY, clock_ms() - started, 0, 0);
+	scan();
 }
 
 static void
@@ -201,14 +235,38 @@ on_fetch(struct message *in)
 	close(p.fd);
 }
 
+static bool
+is_untidy(void)
+{
+	return !maildrop.missing && maildrop.store->untidy != NULL && maildrop.store->untidy(&maildrop);
+}
+
 /* Nobody waits for this. */
 static void
 sweep(void)
 {
-	if (maildrop.missing || maildrop.store->sweep == NULL)
-		return;
 	ask_privileged(PRIVILEGED_RELEASED);
 	maildrop.store->sweep(&maildrop);
+}
+
+static int64_t
+linger_ms(void)
+{
+	int64_t rest = born + LINGER_LIFE_MS - clock_ms();
+
+	return rest < job->linger_ms ? rest : job->linger_ms;
+}
+
+/* The session is over, and its lock is free: sees to it that another can begin. */
+static void
+linger(void)
+{
+	uint64_t octets = maildrop_close(&maildrop);
+
+	/* what a few messages took is taken again at once; of many, most is not needed soon */
+	if (octets == 0 || octets > TRIM_FROM)
+		malloc_trim(0);
+	ask_idle(octets);
 }
 
 /*
@@ -216,8 +274,8 @@ sweep(void)
  * durable but takes long to carry out is carried out after the answer, under the lock; the parent lets who comes
  * meanwhile wait.
  */
-static _Noreturn void
-finish(const struct message *answer, bool deferred, int status)
+static void
+finish(const struct message *answer, bool deferred, int status, bool may_linger)
 {
 	const struct mailstore *store = maildrop.store;
 
@@ -228,14 +286,22 @@ finish(const struct message *answer, bool deferred, int status)
 	}
 	if (!maildrop.missing) {
 		store->remember(&maildrop);
+		/* who comes next may write it at once */
 		cache_close(maildrop.cache);
-		close(maildrop.cache_fd);
+		maildrop.cache = NULL;
 		store->release(&maildrop);
 	}
+	over = may_linger && !is_untidy() && linger_ms() > 0 && maildrop_may_linger(&maildrop);
+	/* the parent is told first, so that it knows when the same user comes again at once */
+	if (over)
+		linger();
 	if (!deferred)
 		tell(answer);
 	close(job->session);
-	sweep();
+	if (over)
+		return;
+	if (is_untidy())
+		sweep();
 	_exit(status);
 }
 
@@ -265,7 +331,7 @@ on_update(struct message *in)
 		m.body.update_failed.failure = maildrop.failure;
 		m.body.update_failed.left = t.left;
 	}
-	finish(&m, result == 0 && t.deferred, result == 0 ? 0 : 1);
+	finish(&m, result == 0 && t.deferred, result == 0 ? 0 : 1, false);
 }
 
 static void
@@ -276,17 +342,15 @@ on_release(struct message *in)
 	(void)in;
 	message_start(&m, MESSAGE_UPDATED);
 	m.body.updated.left = maildrop_count(&maildrop);
-	finish(&m, false, 0);
+	finish(&m, false, 0, true);
 }
 
 static void
 on_spent(struct message *in)
 {
-	static bool told;
-
-	if (!told)
+	if (!spent)
 		ask_measured(MEASURED_SPENT, 0, 0, in->body.spent.octets, in->body.spent.messages);
-	told = true;
+	spent = true;
 }
 
 /* What POP3D may say. */
@@ -337,30 +401,18 @@ stop_if_told(void)
 	_exit(0);
 }
 
-_Noreturn void
-worker_run(const struct conf *c, const struct job *j)
+/* READY has been said: until the session is over. */
+static void
+serve(void)
 {
 	sigset_t none;
 
-	job = j;
-	started = clock_ms();
-	log_session(j->id[0] != '\0' ? j->id : NULL);
-	ask_open(j->parent);
-	if (j->kind == JOB_SHOW)
-		look_run(c, j);
-	begin(c);
 	/* POP3D has its answer: now there is time to remember */
 	if (!maildrop.missing)
 		maildrop.store->remember(&maildrop);
-	if (j->kind == JOB_RECOVER) {
-		if (!maildrop.missing)
-			maildrop.store->release(&maildrop);
-		sweep();
-		_exit(0);
-	}
 	sigemptyset(&none);
-	for (;;) {
-		struct pollfd p[2] = { { .fd = j->session, .events = POLLIN }, { .fd = j->parent, .events = POLLIN } };
+	while (!over) {
+		struct pollfd p[2] = { { .fd = job->session, .events = POLLIN }, { .fd = job->parent, .events = POLLIN } };
 		int n = ppoll(p, 2, NULL, &none);
 		stop_if_told();
 		if (n <= 0)
@@ -369,5 +421,54 @@ worker_run(const struct conf *c, const struct job *j)
 			serve_one();
 		else if (p[1].revents != 0)
 			_exit(1);	/* the parent has gone: it speaks only when it is asked */
+	}
+}
+
+/* Waits for the next session. Whatever else comes, or nothing for too long, is the end. */
+static void
+wait_idle(void)
+{
+	struct pollfd p = { .fd = job->parent, .events = POLLIN };
+	int64_t ms = linger_ms();
+	struct timespec most = { ms / 1000, ms % 1000 * 1000000 };
+	struct message in;
+	sigset_t none;
+
+	log_session(NULL);
+	sigemptyset(&none);
+	if (ms <= 0 || ppoll(&p, 1, &most, &none) != 1 || message_receive(job->parent, &in, SIDE_SPOOLD, SIDE_WORKER) != 1 ||
+	    in.header.type != MESSAGE_REOPEN)
+		_exit(0);
+	started = clock_ms();
+	over = spent = false;
+	the_job.session = in.fds[0];
+	the_job.no_delete = in.body.reopen.no_delete == 1;
+	string_copy(the_job.id, sizeof the_job.id, in.body.reopen.session);
+	log_session(the_job.id);
+}
+
+_Noreturn void
+worker_run(const struct conf *c, const struct job *j)
+{
+	the_job = *j;
+	born = started = clock_ms();
+	log_session(j->id[0] != '\0' ? j->id : NULL);
+	ask_open(j->parent);
+	if (j->kind == JOB_SHOW)
+		look_run(c, j);
+	begin(c);
+	if (j->kind == JOB_RECOVER) {
+		if (!maildrop.missing) {
+			maildrop.store->remember(&maildrop);
+			maildrop.store->release(&maildrop);
+		}
+		if (is_untidy())
+			sweep();
+		_exit(0);
+	}
+	for (;;) {
+		serve();
+		wait_idle();
+		begin_again(c);
 	}
 }

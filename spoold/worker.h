@@ -24,8 +24,11 @@ struct job {
 	char user[USER_SIZE];
 	uint32_t store;		/* enum store; STORE_COUNT: whichever knows the user */
 	bool no_delete;
+	int64_t linger_ms;	/* so long it waits for the next session; 0: it ends with this one */
 	struct leftover leftover;	/* JOB_RECOVER */
 };
+
+#define LINGER_LIFE_MS	(10 * 60 * 1000)	/* how old a worker is for its last session at most: then the name service is asked anew */
 
 /* All of a worker's life, from root to its end. */
 _Noreturn void worker_run(const struct conf *c, const struct job *j);

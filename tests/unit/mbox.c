@@ -37,7 +37,7 @@ static bool no_journal;
 void ask_open(int fd) { (void)fd; }
 void ask_resolved(const struct grant *g) { (void)g; }
 void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
-void ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; }
+bool ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; return true; }
 bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
 
 void
@@ -75,6 +75,7 @@ ask_file(uint32_t what)
 static struct conf conf;
 static struct grant grant;
 static struct maildrop m;
+static struct kept kept;
 
 static int
 set_up_all(void **state)
@@ -153,7 +154,7 @@ clean(void **state)
 static void
 open_drop(void)
 {
-	assert_int_equal(maildrop_open(&m, &conf, &grant, false), 0);
+	assert_int_equal(maildrop_open(&m, &conf, &grant, false, &kept), 0);
 	assert_int_equal(maildrop_scan(&m), 0);
 	if (!m.missing)
 		m.store->remember(&m);
@@ -306,7 +307,7 @@ not_an_mbox(void **state)
 {
 	(void)state;
 	put("hello\n", 6);
-	assert_int_equal(maildrop_open(&m, &conf, &grant, false), 0);
+	assert_int_equal(maildrop_open(&m, &conf, &grant, false, &kept), 0);
 	assert_int_equal(maildrop_scan(&m), -1);
 	assert_int_equal(m.failure, FAILURE_KIND);
 	m.store->release(&m);
