@@ -150,7 +150,7 @@ static const char *
 parse_memory(struct arguments *a, const char *text)
 {
 	uint64_t kib;
-	const char *wrong = parse_number(text, HASH_MEMORY_MIN / 1024, 4 * 1024 * 1024, &kib);
+	const char *wrong = parse_number(text, HASH_MEMORY_MIN / 1024, HASH_MEMORY_MAX / 1024, &kib);
 
 	if (wrong == NULL)
 		a->cost.memory = kib * 1024;

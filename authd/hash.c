@@ -6,10 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "log.h"
 #include "messages.h"
+
+/* What a hasher has besides, by far. */
+#define HASHER_ROOM	(64ul * 1024 * 1024)
 
 const struct hash_cost hash_cost_default = {
 	crypto_pwhash_argon2id_OPSLIMIT_INTERACTIVE, crypto_pwhash_argon2id_MEMLIMIT_INTERACTIVE,
@@ -72,8 +76,10 @@ hash_fits(const char *hash, const char *password)
 bool
 hash_known(const char *hash)
 {
-	if (is_argon(hash))
-		return strlen(hash) < crypto_pwhash_STRBYTES;
+	if (is_argon(hash)) {
+		const char *memory = strstr(hash, "$m=");
+		return memory != NULL && strtoul(memory + 3, NULL, 10) <= HASH_MEMORY_MAX / 1024 && strlen(hash) < crypto_pwhash_STRBYTES;
+	}
 	int known = crypt_checksalt(hash);
 	return known == CRYPT_SALT_OK || known == CRYPT_SALT_METHOD_LEGACY || known == CRYPT_SALT_TOO_CHEAP;
 }
@@ -95,6 +101,18 @@ hash_cost_of(const char *hash, struct hash_cost *cost)
 	cost->memory = (uint64_t)memory * 1024;
 	cost->operations = operations;
 	return 0;
+}
+
+void
+hash_limit(void)
+{
+	/* what a sanitizer keeps beside the program counts, too */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	const struct rlimit most = { HASH_MEMORY_MAX + HASHER_ROOM, HASH_MEMORY_MAX + HASHER_ROOM };
+
+	if (setrlimit(RLIMIT_DATA, &most) == -1)
+		log_text(LOG_WARNING, "the memory of a hasher is not limited: %s", strerror(errno));
+#endif
 }
 
 static void

@@ -20,6 +20,8 @@ struct hash_cost {
  */
 extern const struct hash_cost hash_cost_default;
 #define HASH_MEMORY_MIN	8192	/* libsodium's least */
+/* What no hash may exceed, so that the hashers together have a bound: their number times this and a little. */
+#define HASH_MEMORY_MAX	(1024ul * 1024 * 1024)
 
 /*
  * "$argon2id$..." of the password into `hash` (of `size`, at least STORE_HASH_SIZE). 0, or -1 if the memory is not to be
@@ -37,6 +39,11 @@ int hash_fits(const char *hash, const char *password);
 bool hash_known(const char *hash);
 /* Is it one that we would not make: to be upgraded? */
 bool hash_is_foreign(const char *hash);
+
+/*
+ * No hash that this process computes from now on gets more than HASH_MEMORY_MAX: one that wants more cannot be tried.
+ */
+void hash_limit(void);
 
 /*
  * The hasher: answers HASH with HASHED and MAKE with MADE on `channel` until that is closed. Already confined. Never

@@ -128,6 +128,7 @@ worker_main(enum side side, int channel)
 		sandbox_enter(CELL_PAM, &conf, NULL, 0);
 		pam_run(&conf, channel);
 	}
+	hash_limit();
 	sandbox_enter(CELL_HASHER, &conf, NULL, 0);
 	hasher_run(channel);
 }

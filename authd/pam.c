@@ -132,8 +132,12 @@ phases(pam_handle_t *h)
 {
 	int code = pam_authenticate(h, PAM_SILENT | PAM_DISALLOW_NULL_AUTHTOK);
 
-	if (code == PAM_SUCCESS)
+	if (code == PAM_SUCCESS) {
 		code = pam_acct_mgmt(h, PAM_SILENT | PAM_DISALLOW_NULL_AUTHTOK);
+		/* pam_nologin and others say so of an account whose password was right */
+		if (code == PAM_AUTH_ERR)
+			code = PAM_PERM_DENIED;
+	}
 	if (code == PAM_SUCCESS)
 		code = pam_setcred(h, PAM_ESTABLISH_CRED | PAM_SILENT);
 	if (code == PAM_SUCCESS) {

@@ -80,10 +80,14 @@ class Scram:
         return (final + ",p=" + b64(proof).decode()).encode()
 
 
-def scram(p, *args, **keys):
+def scram_on(c, *args, **keys):
     client = Scram(*args, **keys)
+    return sasl(c, b"SCRAM-SHA-256", client.answer, client.first), client
+
+
+def scram(p, *args, **keys):
     with p.connect() as c:
-        return sasl(c, b"SCRAM-SHA-256", client.answer, client.first), client
+        return scram_on(c, *args, **keys)
 
 
 def cram(p, user, secret):
@@ -109,6 +113,22 @@ def test_scram(login):
     _, again = scram(login, "nobody-here", PASSWORD)
     assert first.fields["s"] == again.fields["s"], "the salt of an unknown user changes"
     assert len(first.fields["s"]) == len(client.fields["s"]) and first.fields["i"] == client.fields["i"]
+
+
+def test_scram_replayed(login):
+    """What a client said in a login that was good says nothing in another one; nor does its proof under another nonce."""
+    def replay(second):
+        with login.connect() as c:
+            row = c.cmd(b"AUTH SCRAM-SHA-256 " + b64(said[0]))
+            return c.cmd(b64(second(base64.b64decode(row[2:]).split(b",")[0]))), row
+
+    client = Scram("u", PASSWORD)
+    said, answer = [client.first], client.answer
+    with login.connect() as c:
+        assert sasl(c, b"SCRAM-SHA-256", lambda ch: said.append(answer(ch)) or said[-1], client.first).startswith(b"+OK")
+    row, first = replay(lambda _: said[1])
+    assert b"[AUTH]" in row and first != b"+ " + b64(b"r=" + client.fields["r"].encode()), "the server's nonce is new"
+    assert b"[AUTH]" in replay(lambda nonce: re.sub(rb"r=[^,]*", nonce, said[1]))[0]
 
 
 def test_scram_in_another_name(login):
@@ -159,6 +179,31 @@ def test_one_answer(login):
     assert [a["reason"] for a in attempts(login)] == ["wrong-password", "unknown-user", "locked", "locked", "malformed-user"]
     login.authctl("unlock", "locked")
     assert plain(login, "locked", PASSWORD).startswith(b"+OK")
+
+
+@pytest.mark.parametrize("stores,mechanisms,offered", [
+    ("pam", "SCRAM-SHA-256-PLUS SCRAM-SHA-256 EXTERNAL CRAM-MD5 PLAIN LOGIN USER", "PLAIN LOGIN"),
+    ("db", "SCRAM-SHA-256-PLUS SCRAM-SHA-256 EXTERNAL CRAM-MD5 PLAIN LOGIN APOP", "SCRAM-SHA-256 CRAM-MD5 PLAIN LOGIN"),
+    ("db pam", None, "SCRAM-SHA-256 PLAIN LOGIN"), ("db", "SCRAM-SHA-256", "SCRAM-SHA-256"), ("db", "USER", "")])
+def test_offered_is_what_can_succeed(make_postern, stores, mechanisms, offered):
+    """
+    Without TLS neither -PLUS nor EXTERNAL, without the store no proofs, and what is not configured not at all; what is not offered is not
+    done either.
+    """
+    p = make_postern({"authd": {"stores": stores, **({"mechanisms": mechanisms} if mechanisms else {})}})
+    p.start()
+    with p.connect() as c:
+        rows = c.multi(b"CAPA")
+        listed = [r.split()[1:] for r in rows if r.startswith(b"SASL")]
+        assert (listed[0] if listed else []) == offered.encode().split() == c.multi(b"AUTH")
+        assert (b"USER" in rows) == ("USER" in (mechanisms or "USER").split())
+        assert (b"<" in c.banner) == ("APOP" in (mechanisms or "").split() and "db" in stores)
+    for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "EXTERNAL", "CRAM-MD5", "PLAIN", "LOGIN"):
+        with p.connect() as c:
+            assert c.cmd(b"AUTH " + name.encode()).startswith(b"+ " if name in offered.split() else b"-ERR"), name
+    if b"<" not in c.banner:
+        with p.connect() as c:
+            assert b"[AUTH]" not in c.err(b"APOP u c4c9334bac560ecc979e58001b3e22fb")
 
 
 def test_out_of_form(login):
@@ -313,6 +358,21 @@ def test_app_passwords(login):
         assert done.returncode != 0 and done.stderr and not done.stdout, bad
 
 
+def test_no_hash_is_larger_than_the_hashers(login):
+    """What hashers may have is bounded, and what would not fit is not taken into the store."""
+    big = "$argon2id$v=19$m=%d,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$1tUT/QvkpE6kOHJhe0MZrdEFN0yzHN+K8bz5c8yoN0E"
+    path = login.dir / "big"
+    for kib, status in ((1 << 20, 0), ((1 << 20) + 1, 1)):
+        path.write_text("big%d:%s:::\n" % (kib, big % kib))
+        login.own(path)
+        assert login.authctl("import", "shadow", path, *CHEAP, check=False).returncode == status, kib
+    assert login.authctl("add", "x", "--memlimit", str((1 << 20) + 1), password=PASSWORD, check=False).returncode == 2
+    for pid, name in harness.children(login.daemon("authd").pid):
+        if name == "authd: hasher":
+            limits = pathlib.Path("/proc/%d/limits" % pid).read_text()
+            assert int(re.search(r"Max data size +(\d+)", limits)[1]) < 5 << 28
+
+
 def test_last_use_of_an_app_password(login):
     text = login.authctl("app", "add", "u", "phone").stdout.decode().strip()
     assert plain(login, "u", text).startswith(b"+OK")
@@ -443,6 +503,18 @@ def test_login_delay(make_postern):
     assert plain(p, "u", PASSWORD).startswith(b"+OK")
     assert b"[LOGIN-DELAY]" in plain(p, "u", PASSWORD)
     assert b"[AUTH]" in plain(p, "u", "wrong"), "only who knows the password learns of the delay"
+    with p.connect() as c:
+        assert b"LOGIN-DELAY 600" in c.multi(b"CAPA")
+        assert b"[LOGIN-DELAY]" in scram_on(c, "u", PASSWORD)[0], "by whatever mechanism"
+    p.authctl("passwd", "u", *CHEAP, password=OTHER)
+    assert b"[LOGIN-DELAY]" in plain(p, "u", OTHER), "nor is it forgotten with the old password"
+    p.write_conf(authd={"login-delay": 1})
+    for name in ("authd", "pop3d"):
+        p.stop_daemon(name)
+        p.start(name)
+    deadline = time.monotonic() + harness.TIMEOUT
+    while not (row := plain(p, "u", OTHER)).startswith(b"+OK"):
+        assert b"[LOGIN-DELAY]" in row and time.monotonic() < deadline, row
 
 
 class From(harness.Client):
@@ -507,7 +579,11 @@ def test_throttle_outlives_reload_crash_and_restart(make_postern):
         assert p.stop_daemon("authd") == 0
         p.start("authd")
 
-    for how in (reload, crash, restart):
+    def pop3d():
+        assert p.stop_daemon("pop3d") == 0
+        p.start("pop3d")
+
+    for how in (reload, crash, pop3d, restart):
         how()
         row = tried(p, "127.0.0.3", "u", PASSWORD)[0]
         deadline = time.monotonic() + harness.TIMEOUT
@@ -517,7 +593,7 @@ def test_throttle_outlives_reload_crash_and_restart(make_postern):
         _, took = tried(p, "127.0.0.2", "spray-after", "wrong")
         assert took >= 0.45, how.__name__
     reasons = [a["reason"] for a in attempts(p) if a["result"] == "ok"]
-    assert reasons == ["password", "remembered", "remembered", "password"], "a restart forgets what was verified"
+    assert reasons == ["password", "remembered", "remembered", "remembered", "password"], "a restart of authd forgets what was verified"
     assert (p.dir / "state/authd/throttle").stat().st_size < 1 << 20
 
 
@@ -581,18 +657,25 @@ def _memory_has(pid, needle):
 
 @pytest.mark.skipif(not harness.IS_ROOT, reason="NOT RUN: needs root to read the memory of others")
 def test_no_password_stays_in_memory(login):
-    """After logins by every way in, right and wrong, no process has the password in it."""
+    """After logins by every way in, right and wrong, no process has the password, an app password or a secret in it."""
+    app = login.authctl("app", "add", "u", "phone").stdout.decode().strip()
+    secret = login.authctl("secret", "u").stdout.decode().strip()
+    login.passwords |= {app, secret}
     with login.connect("u") as c:
         assert c.stat()[0] == 2
         plain(login, "u", PASSWORD + "x")
         plain(login, "nobody-here", PASSWORD)
+        for text in (app, app.replace("-", ""), app[:-1] + "-"):
+            plain(login, "u", text)
+        assert scram(login, "u", PASSWORD)[0].startswith(b"-ERR [IN-USE]")
+        cram(login, "u", secret)
         answers = [b"u", PASSWORD.encode()]
         with login.connect() as d:
             sasl(d, b"LOGIN", lambda _: answers.pop(0))
-        for name in ("authd", "pop3d"):
-            pid = str(login.daemon(name).process.pid)
-            for p in [pid] + children(pid):
-                assert _memory_has(p, PASSWORD.encode()) is None, (name, p)
+        for name in ("authd", "pop3d", "spoold"):
+            for pid in login.daemon(name).session():
+                for needle in (PASSWORD, app, app.replace("-", ""), secret, secret.replace("-", "")):
+                    assert _memory_has(str(pid), needle.encode()) is None, (name, harness.process_name(pid), needle)
         assert c.quit().startswith(b"+OK")
 
 
@@ -883,20 +966,29 @@ def test_no_password_of_pam_stays_in_memory(make_postern, stage):
 
 @pytest.mark.root
 def test_pam_account_phase(make_postern, stage):
-    """A right password of an account that has expired, or is kept out by pam_nologin, is refused like a wrong one."""
+    """
+    A right password of an account that has expired or is locked, that ought to be changed, or is kept out by pam_nologin, is refused like
+    a wrong one.
+    """
     p = make_postern(stage=stage)
     p.start()
+    password = stage.passwords["bob"]
     assert b"[AUTH]" in plain(p, "bob", "wrong")
     nologin = stage.etc / "nologin"
     nologin.write_text("")
     try:
-        assert b"[AUTH]" in plain(p, "bob", stage.passwords["bob"])
+        assert b"[AUTH]" in plain(p, "bob", password)
     finally:
         nologin.unlink()
     shadow = (stage.etc / "shadow").read_text()
-    (stage.etc / "shadow").write_text(re.sub(r"(?m)^(bob:.*):::$", r"\1::1:", shadow))
-    try:
-        assert b"[AUTH]" in plain(p, "bob", stage.passwords["bob"])
-    finally:
-        (stage.etc / "shadow").write_text(shadow)
-    assert plain(p, "bob", stage.passwords["bob"]).startswith(b"+OK")
+    row = re.search(r"(?m)^bob:.*$", shadow)[0].split(":")
+    for field, value in ((7, "1"), (3 - 1, "0"), (4, "1"), (1, "!" + row[1]), (1, "*")):      # expired, to be changed, too old, passwd -l, none
+        changed = [value if i == field else x for i, x in enumerate(row)]
+        (stage.etc / "shadow").write_text(shadow.replace(":".join(row), ":".join(changed)))
+        try:
+            assert b"[AUTH]" in plain(p, "bob", password), (field, value)
+        finally:
+            (stage.etc / "shadow").write_text(shadow)
+    assert plain(p, "bob", password).startswith(b"+OK")
+    assert [a["reason"] for a in attempts(p)] == ["wrong-password", "denied", "denied", "expired", "expired", "wrong-password",
+                                                  "wrong-password", "password"]
