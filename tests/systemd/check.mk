@@ -1,0 +1,12 @@
+# The package in a machine of its own: `make check-systemd` installs it in a container that systemd boots, uses, reboots, upgrades, removes and purges it;
+# `make check-supervisors` starts the suite there by inetd, xinetd, tcpserver, s6, runit and OpenRC. Both want root, debootstrap, systemd-container,
+# and for the package debhelper, dh-apparmor and lintian; they fetch from the sources that apt has on this host, the first time about 300 MB. Neither
+# is part of `make check`: some minutes each.
+
+check-systemd: all
+	$(PYTHON) tests/systemd/check_package.py $(B)/systemd
+
+check-supervisors: all
+	$(PYTHON) tests/systemd/check_supervisors.py $(B)/systemd
+
+.PHONY: check-systemd check-supervisors
