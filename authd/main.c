@@ -8,6 +8,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -311,24 +312,23 @@ static void
 reload(void)
 {
 	static struct conf fresh;
-	char error[1024];
+	char error[1024], restart[256];
 
 	if (conf_load(&fresh, options.config, !options.config_given, error, sizeof error) == -1) {
 		log_text(LOG_ERR, "not reloaded: %s", error);
 		return;
 	}
-	if (strcmp(fresh.run_dir, conf.run_dir) != 0 || strcmp(fresh.authd_user, conf.authd_user) != 0 ||
-	    strcmp(fresh.pop3d_user, conf.pop3d_user) != 0)
-		log_text(LOG_WARNING, "run-dir and user take effect at the next start");
+	conf_keep(&fresh, &conf, PROGRAM_AUTHD, restart, sizeof restart);
 	if (conf_has(&fresh.stores, STORE_PAM) && !conf_has(&conf.stores, STORE_PAM)) {
 		log_text(LOG_WARNING, "stores: pam takes effect at the next start: this process has given up what PAM may need");
 		fresh.stores = conf.stores;
+		size_t used = strlen(restart);
+		snprintf(restart + used, sizeof restart - used, "%s[authd] stores", used > 0 ? ", " : "");
 	}
-	fresh.sandbox = conf.sandbox;
 	struct generation *old = current;
 	struct conf before = conf;
-	string_copy(fresh.run_dir, sizeof fresh.run_dir, conf.run_dir);
 	conf = fresh;
+	log_level(conf.log_level);
 	if (generation_start() == -1) {
 		conf = before;
 		return;
@@ -336,7 +336,10 @@ reload(void)
 	if (old != NULL)
 		kill(old->verifier, SIGHUP);
 	renewal_reload();
-	log_text(LOG_INFO, "reloaded");
+	log_begin(LOG_NOTICE, "reload");
+	if (restart[0] != '\0')
+		log_string("restart", restart);
+	log_end();
 }
 
 /* The verifier writes down what it remembers before it ends; nobody is waited for longer than this. */

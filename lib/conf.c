@@ -106,11 +106,32 @@ static const struct key keys[] = {
 	NUMBER("spoold", "linger-workers", linger_workers, "64", 0, 10000, "a number from 0 to 10000"),
 };
 #define KEYS (sizeof keys / sizeof keys[0])
+_Static_assert(KEYS <= CONF_KEYS, "conf.h has no room for the lines of so many keys");
+
+/* What a running program cannot take over: it was done once, and by what has since been given up. All other keys it can. */
+static const struct {
+	const char *section, *name;
+	unsigned programs;		/* a bit for each enum conf_program */
+} restarts[] = {
+#define POP3D	(1u << PROGRAM_POP3D)
+#define AUTHD	(1u << PROGRAM_AUTHD)
+#define SPOOLD	(1u << PROGRAM_SPOOLD)
+	{ "postern", "run-dir", POP3D | AUTHD | SPOOLD },
+	{ "postern", "state-dir", AUTHD | SPOOLD },
+	{ "postern", "log", POP3D | AUTHD | SPOOLD },
+	{ "postern", "sandbox", POP3D | AUTHD | SPOOLD },
+	{ "pop3d", "user", AUTHD },
+	{ "pop3d", "max-connections", POP3D },
+	{ "pop3d", "prefork", POP3D },
+	{ "authd", "user", AUTHD | SPOOLD },
+};
+#define RESTARTS (sizeof restarts / sizeof restarts[0])
 
 struct parse {
 	struct conf *conf;
 	FILE *file;
 	bool too_long;
+	unsigned line;
 	bool seen[KEYS];
 	char last[128];		/* section and key of the last line: a repeated one continues a list */
 	char error[768];	/* the first one: "[section] key: ..." */
@@ -317,6 +338,8 @@ on_key(void *user, const char *section, const char *name, const char *value)
 	if (p->seen[i] && keys[i].type != TYPE_PATHS && keys[i].type != TYPE_NETWORKS)
 		wrong = "given twice";
 	p->seen[i] = true;
+	if (p->conf->line[i] == 0)
+		p->conf->line[i] = p->line;
 	if (wrong == NULL)
 		wrong = setters[keys[i].type](p->conf, &keys[i], value);
 	if (wrong == NULL)
@@ -334,6 +357,7 @@ read_line(char *line, int size, void *stream)
 
 	if (p->too_long || fgets(line, size, p->file) == NULL)
 		return NULL;
+	p->line++;
 	size_t n = strlen(line);
 	if (n == (size_t)size - 1 && line[n - 1] != '\n') {
 		p->too_long = true;
@@ -483,9 +507,69 @@ store_name(uint32_t store)
 	return store == STORE_DB ? "db" : store == STORE_PAM ? "pam" : "?";
 }
 
+static const struct key *
+key_find(const char *section, const char *name)
+{
+	for (size_t i = 0; i < KEYS; i++)
+		if (strcmp(keys[i].section, section) == 0 && strcmp(keys[i].name, name) == 0)
+			return &keys[i];
+	return NULL;
+}
+
+unsigned
+conf_line(const struct conf *c, const char *section, const char *name)
+{
+	const struct key *k = key_find(section, name);
+
+	return k != NULL ? c->line[k - keys] : 0;
+}
+
+/* The octets of a value in struct conf; a string's only up to its end. */
+static bool
+value_equal(const struct key *k, const struct conf *a, const struct conf *b)
+{
+	const char *x = (const char *)a + k->offset, *y = (const char *)b + k->offset;
+
+	if (k->type == TYPE_STRING || k->type == TYPE_PATH)
+		return strcmp(x, y) == 0;
+	return memcmp(x, y, k->type == TYPE_NUMBER ? sizeof(uint64_t) : sizeof(int)) == 0;
+}
+
+static void
+value_copy(const struct key *k, struct conf *to, const struct conf *from)
+{
+	memcpy(field(to, k), (const char *)from + k->offset, k->type == TYPE_STRING || k->type == TYPE_PATH ? CONF_STRING :
+	    k->type == TYPE_NUMBER ? sizeof(uint64_t) : sizeof(int));
+}
+
+void
+conf_keep(struct conf *fresh, const struct conf *running, enum conf_program program, char *names, size_t size)
+{
+	size_t used = 0;
+
+	names[0] = '\0';
+	for (size_t i = 0; i < RESTARTS; i++) {
+		const struct key *k = key_find(restarts[i].section, restarts[i].name);
+		if ((restarts[i].programs & 1u << program) == 0 || value_equal(k, fresh, running))
+			continue;
+		value_copy(k, fresh, running);
+		if (used < size)
+			used += (size_t)snprintf(names + used, size - used, "%s[%s] %s", used > 0 ? ", " : "", k->section, k->name);
+	}
+}
+
+/* Section, key, default, what is accepted, and what has to be restarted after a change. */
 void
 conf_print_keys(void)
 {
-	for (size_t i = 0; i < KEYS; i++)
-		printf("%s\t%s\t%s\t%s\n", keys[i].section, keys[i].name, keys[i].preset, keys[i].accepted);
+	static const char *const programs[] = { [PROGRAM_POP3D] = "pop3d", [PROGRAM_AUTHD] = "authd", [PROGRAM_SPOOLD] = "spoold" };
+
+	for (size_t i = 0; i < KEYS; i++) {
+		printf("%s\t%s\t%s\t%s\t", keys[i].section, keys[i].name, keys[i].preset, keys[i].accepted);
+		for (size_t j = 0; j < RESTARTS; j++)
+			for (unsigned p = 0; p < PROGRAM_COUNT && key_find(restarts[j].section, restarts[j].name) == &keys[i]; p++)
+				if (restarts[j].programs & 1u << p)
+					printf("%s%s", (restarts[j].programs & ((1u << p) - 1)) != 0 ? " " : "", programs[p]);
+		printf("\n");
+	}
 }

@@ -17,7 +17,9 @@
 #define CONF_STRING		512	/* the longest value, with the NUL */
 #define CONF_NETWORKS		32
 #define CONF_PAIRS		16	/* certificate and key */
+#define CONF_KEYS		64	/* no more than so many keys are there */
 
+enum conf_program { PROGRAM_POP3D, PROGRAM_AUTHD, PROGRAM_SPOOLD, PROGRAM_COUNT };
 enum log_to { LOG_TO_SYSLOG, LOG_TO_STDERR };
 enum sandbox_mode { SANDBOX_REQUIRED, SANDBOX_BEST_EFFORT, SANDBOX_OFF };
 enum cleartext_login { CLEARTEXT_LOOPBACK, CLEARTEXT_NEVER, CLEARTEXT_ALWAYS };
@@ -49,6 +51,7 @@ struct conf_paths {
 
 struct conf {
 	char file[CONF_STRING];		/* where it was read from */
+	unsigned line[CONF_KEYS];	/* where each key stands first; 0: not given. See conf_line */
 	/* [postern] */
 	char run_dir[CONF_STRING];
 	char state_dir[CONF_STRING];
@@ -99,6 +102,21 @@ struct conf {
  * `optional`. 0, or -1 after writing one line to `error` (of `size`): "FILE:LINE: [section] key: what is wrong; accepted: ...".
  */
 int conf_load(struct conf *c, const char *path, bool optional, char *error, size_t size);
+
+/* The line of the file in which this key stands; 0: it has its default. */
+unsigned conf_line(const struct conf *c, const char *section, const char *name);
+
+/*
+ * At a reload: what `program` can only take over at its next start stays in *fresh as it is in *running. `names` lists those that are to change:
+ * "[postern] log, [pop3d] prefork"; empty if there are none.
+ */
+void conf_keep(struct conf *fresh, const struct conf *running, enum conf_program program, char *names, size_t size);
+
+/*
+ * What is accepted and yet unwise. Calls `say` with one line for each: "FILE:LINE: [section] key: warning: why". Looks at accounts and files that the
+ * configuration names, which may not be there or readable; that is not a mistake here. (advice.c)
+ */
+void conf_advise(const struct conf *c, void (*say)(const char *text, void *data), void *data);
 
 bool conf_has(const struct conf_set *set, uint32_t item);
 

@@ -76,6 +76,12 @@ log_open(const struct conf *c, int never)
 }
 
 void
+log_level(int level)
+{
+	state.level = level;
+}
+
+void
 log_session(const char *id)
 {
 	snprintf(state.session, sizeof state.session, "%s", id != NULL ? id : "");

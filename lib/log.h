@@ -23,6 +23,9 @@ void log_start(const char *program);
  */
 void log_open(const struct conf *c, int never);
 
+/* Another log-level, from now on. */
+void log_level(int level);
+
 /* The session id that every line of this process carries from now on; NULL for none. Copied. */
 void log_session(const char *id);
 

@@ -39,6 +39,13 @@ options_on_test(bool (*check)(const struct conf *c))
 	on_test = check;
 }
 
+static void
+say_advice(const char *text, void *data)
+{
+	(void)data;
+	fprintf(stderr, "%s\n", text);
+}
+
 void
 options_parse(int argc, char **argv, const char *usage, const char *more,
     const char *(*on_option)(int option, const char *argument), struct options *o, struct conf *c)
@@ -77,6 +84,7 @@ options_parse(int argc, char **argv, const char *usage, const char *more,
 		exit(1);
 	}
 	if (o->test) {
+		conf_advise(c, say_advice, NULL);
 		if (on_test != NULL && !on_test(c))
 			exit(1);
 		printf("%s: ok\n", o->config);

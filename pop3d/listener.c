@@ -438,22 +438,23 @@ static void
 reload(void)
 {
 	static struct conf fresh;
-	char error[1024];
+	char error[1024], restart[256];
 
 	if (conf_load(&fresh, state.conf->file, true, error, sizeof error) == -1) {
 		log_text(LOG_ERR, "%s; the configuration stays as it was", error);
 		return;
 	}
-	/* The table of children was made for the limits of the start. */
-	fresh.max_connections = state.conf->max_connections;
-	fresh.prefork = state.conf->prefork;
+	conf_keep(&fresh, state.conf, PROGRAM_POP3D, restart, sizeof restart);
 	*state.conf = fresh;
+	log_level(state.conf->log_level);
 	credentials_prepare(state.conf);
 	state.keeper_again = 0;
 	if (!credentials_configured(state.conf))
 		keeper_drop();
 	idle_release();
-	log_begin(LOG_INFO, "reload");
+	log_begin(LOG_NOTICE, "reload");
+	if (restart[0] != '\0')
+		log_string("restart", restart);
 	log_end();
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "accounts.h"
+#include "check.h"
 #include "front.h"
 #include "grant.h"
 #include "log.h"
@@ -17,7 +18,6 @@
 #include "sandbox.h"
 #include "sessions.h"
 #include "system.h"
-#include "uidl.h"
 
 static struct conf conf;
 static bool restartable;	/* -r */
@@ -53,34 +53,22 @@ say_what_is_off(void)
 		log_text(LOG_WARNING, "not root: all mailboxes are uid %u's own, and its workers are not kept apart from each other", (unsigned)geteuid());
 }
 
-/* What postern.conf may say and this program cannot do. NULL, or what is wrong, and *key where. */
-static const char *
-conf_wrong(const struct conf *c, const char **key)
-{
-	const char *wrong = uidl_check(c->uidl_format);
-
-	*key = wrong != NULL ? "uidl-format" : "server-copy";
-	if (wrong == NULL && c->server_copy == COPY_MARK_READ && c->store == STORE_MBOX)
-		wrong = "an mbox has no mark that could be set without moving mail; accepted with store = mbox: as-client-says, keep, "
-		    "archive, delete";
-	return wrong;
-}
-
 static bool
 conf_test(const struct conf *c)
 {
-	const char *key, *wrong = conf_wrong(c, &key);
+	char wrong[1024];
+	bool sound = check_conf(c, wrong, sizeof wrong);
 
-	if (wrong != NULL)
-		fprintf(stderr, "%s: [spoold] %s: %s\n", c->file, key, wrong);
-	return wrong == NULL;
+	if (!sound)
+		fprintf(stderr, "%s\n", wrong);
+	return sound;
 }
 
 int
 main(int argc, char **argv)
 {
 	struct options options;
-	const char *key, *wrong;
+	char wrong[1024];
 
 	descriptors_sane();
 	log_start("spoold");
@@ -88,8 +76,8 @@ main(int argc, char **argv)
 	options_parse(argc, argv, "spoold [-rtVh] [-c FILE]", "r", on_option, &options, &conf);
 	if (sodium_init() == -1)
 		fatal("libsodium cannot be used");
-	if ((wrong = conf_wrong(&conf, &key)) != NULL)
-		fatal("%s: [spoold] %s: %s", conf.file, key, wrong);
+	if (!check_conf(&conf, wrong, sizeof wrong))
+		fatal("%s", wrong);
 	log_open(&conf, -1);
 	int first = open("/dev/null", O_RDONLY | O_CLOEXEC);	/* log's descriptors are below, the parent's own above */
 	if (restartable)

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "accounts.h"
+#include "check.h"
 #include "figures.h"
 #include "front.h"
 #include "grant.h"
@@ -908,19 +909,21 @@ static void
 reload(void)
 {
 	static struct conf next;
-	char error[1024];
+	char error[1024], restart[256];
 
-	if (conf_load(&next, conf->file, true, error, sizeof error) == -1) {
+	if (conf_load(&next, conf->file, true, error, sizeof error) == -1 || !check_conf(&next, error, sizeof error)) {
 		log_text(LOG_ERR, "not reloaded: %s", error);
 		return;
 	}
-	string_copy(next.run_dir, sizeof next.run_dir, conf->run_dir);
-	string_copy(next.state_dir, sizeof next.state_dir, conf->state_dir);
-	next.sandbox = conf->sandbox;
+	conf_keep(&next, conf, PROGRAM_SPOOLD, restart, sizeof restart);
 	*conf = next;
 	generation++;
 	idle_end_all();
-	log_text(LOG_NOTICE, "configuration reloaded");
+	log_level(conf->log_level);
+	log_begin(LOG_NOTICE, "reload");
+	if (restart[0] != '\0')
+		log_string("restart", restart);
+	log_end();
 }
 
 static void

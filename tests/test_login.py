@@ -566,7 +566,7 @@ def test_throttle_outlives_reload_crash_and_restart(make_postern):
 
     def reload():
         authd.process.send_signal(1)
-        authd.wait_line("text=reloaded")
+        authd.wait_line("event=reload")
 
     def crash():
         mark = authd.mark()
@@ -622,7 +622,7 @@ def test_reload(login):
         login.write_conf(authd={"mechanisms": "PLAIN"})
         login.daemon("authd").process.send_signal(1)
         deadline = time.monotonic() + harness.TIMEOUT
-        while not any(b"reloaded" in x for x in login.daemon("authd").lines):
+        while not any(b"event=reload" in x for x in login.daemon("authd").lines):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert plain(login, "u", PASSWORD).startswith(b"+OK")

@@ -76,7 +76,7 @@ def test_spoold_stops_with_a_front(p):
     spoold = p.start_daemon("spoold", "-r")
     p.start("authd", "pop3d")
     spoold.process.send_signal(signal.SIGHUP)
-    spoold.wait_line("reloaded")
+    spoold.wait_line("event=reload")
     assert left(p, "u") == [wire(m) for m in MESSAGES]
     assert spoold.stop() == 0
     p.start_daemon("spoold", "-r")

@@ -46,7 +46,7 @@ def test_manual_has_every_key_with_its_default():
             section = m[1]
         elif depth == 1 and (m := re.fullmatch(r"\.It Cm ([a-z-]+)(?: =(?: (.*))?)?", row)):
             found[section, m[1]] = (m[2] or "").replace('"', "")
-    assert found == {(s, k): d for s, k, d, _ in keys()}
+    assert found == {(s, k): d for s, k, d, *_ in keys()}
 
 
 def manuals():

@@ -225,7 +225,7 @@ def test_metrics_of_logins_outlive_a_reload(running):
     authd = running.daemon("authd")
     start = authd.mark()
     os.kill(authd.pid, signal.SIGHUP)
-    authd.wait_line("reloaded", start=start)
+    authd.wait_line("event=reload", start=start)
     with running.connect("dir") as c:
         c.quit()
     assert value(metrics(running), "logins_total", mechanism="USER", result="ok") == 2
