@@ -1,4 +1,5 @@
 /* authctl: the command line. What the commands do is in command_*.c. */
+#include "advice.h"
 #include "authctl.h"
 
 #include <errno.h>
@@ -293,6 +294,7 @@ main(int argc, char **argv)
 		fatal("libsodium cannot be used");
 	options_first(argc, argv);
 	setenv("POSIXLY_CORRECT", "1", 1);	/* the shared parser stops at the command */
+	options_on_advice(advice_accounts);
 	options_parse(argc, argv, usage, "", on_option, &options, &conf);
 	unsetenv("POSIXLY_CORRECT");
 	return command_find(&conf, argc - optind, argv + optind);

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "advice.h"
 #include "cache.h"
 #include "figures.h"
 #include "hash.h"
@@ -523,6 +524,7 @@ main(int argc, char **argv)
 	descriptors_sane();
 	log_start("authd");
 	options_on_test(renewal_check);
+	options_on_advice(advice_accounts);
 	options_parse(argc, argv, "authd [-tVh] [-c FILE]", "", on_option, &options, &conf);
 	if (sodium_init() == -1 || !wipe_is_linked)
 		fatal("libsodium cannot be used");

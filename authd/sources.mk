@@ -1,4 +1,4 @@
-AUTHD_STORE = authd/store.c authd/store_edit.c lib/accounts.c
+AUTHD_STORE = authd/store.c authd/store_edit.c lib/accounts.c lib/advice_accounts.c
 
 AUTHD_SOURCES = authd/main.c authd/verifier.c authd/peer.c authd/login.c authd/vouch.c authd/sasl.c authd/bound.c authd/scram.c authd/apop.c authd/token.c authd/memory.c authd/grant.c authd/workers.c authd/loop.c authd/figures.c authd/renewal.c authd/keeper.c authd/keys.c authd/sign.c \
 	authd/cache.c authd/throttle.c authd/shared.c authd/hash.c authd/pam.c authd/password.c authd/wipe.c $(AUTHD_STORE)

@@ -1,7 +1,6 @@
 /* What a configuration allows and a careful administrator would not: one function a section, a line a finding. */
-#include "conf.h"
+#include "advice.h"
 
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,14 +8,8 @@
 #include <syslog.h>
 #include <unistd.h>
 
-struct advice {
-	const struct conf *conf;
-	void (*say)(const char *text, void *data);
-	void *data;
-};
-
-static void __attribute__((format(printf, 4, 5)))
-warn(const struct advice *a, const char *section, const char *key, const char *format, ...)
+void
+advice_warn(const struct advice *a, const char *section, const char *key, const char *format, ...)
 {
 	char text[1536], why[640];
 	unsigned line = conf_line(a->conf, section, key);
@@ -64,16 +57,16 @@ advise_postern(const struct advice *a)
 	const struct conf *c = a->conf;
 
 	if (c->sandbox == SANDBOX_OFF)
-		warn(a, "postern", "sandbox", "off: no process is confined, and whoever breaks into one may do all that its user may; wiser: required");
+		advice_warn(a, "postern", "sandbox", "off: no process is confined, and whoever breaks into one may do all that its user may; wiser: required");
 	if (c->sandbox == SANDBOX_BEST_EFFORT)
-		warn(a, "postern", "sandbox", "best-effort: a kernel without Landlock or seccomp is noticed only in the log; wiser: required");
+		advice_warn(a, "postern", "sandbox", "best-effort: a kernel without Landlock or seccomp is noticed only in the log; wiser: required");
 	if (c->log_level < LOG_INFO)
-		warn(a, "postern", "log-level", "logins and sessions are not logged: nobody sees who tried to guess, and fail2ban has nothing "
+		advice_warn(a, "postern", "log-level", "logins and sessions are not logged: nobody sees who tried to guess, and fail2ban has nothing "
 		    "to read; wiser: info");
 	if (is_public_directory(c->run_dir))
-		warn(a, "postern", "run-dir", "%s: any user may make files there, in the sockets' place; wiser: /run/postern", c->run_dir);
+		advice_warn(a, "postern", "run-dir", "%s: any user may make files there, in the sockets' place; wiser: /run/postern", c->run_dir);
 	if (is_public_directory(c->state_dir))
-		warn(a, "postern", "state-dir", "%s: any user may make files there; wiser: /var/lib/postern", c->state_dir);
+		advice_warn(a, "postern", "state-dir", "%s: any user may make files there; wiser: /var/lib/postern", c->state_dir);
 }
 
 static void
@@ -83,25 +76,25 @@ advise_pop3d(const struct advice *a)
 	unsigned long long connections = c->max_connections;
 
 	if (c->cleartext_login == CLEARTEXT_ALWAYS)
-		warn(a, "pop3d", "cleartext-login", "always: passwords go over the network for everybody on the way to read; wiser: loopback, and a "
+		advice_warn(a, "pop3d", "cleartext-login", "always: passwords go over the network for everybody on the way to read; wiser: loopback, and a "
 		    "certificate in [tls]");
 	if (c->cleartext_login == CLEARTEXT_NEVER && c->certificate.count == 0)
-		warn(a, "pop3d", "cleartext-login", "never: without a [tls] certificate nobody can log in with a password");
+		advice_warn(a, "pop3d", "cleartext-login", "never: without a [tls] certificate nobody can log in with a password");
 	if (c->login_timeout > 300)
-		warn(a, "pop3d", "login-timeout", "%llu seconds: so long may anybody who has not logged in keep a connection from others; wiser: 60",
+		advice_warn(a, "pop3d", "login-timeout", "%llu seconds: so long may anybody who has not logged in keep a connection from others; wiser: 60",
 		    (unsigned long long)c->login_timeout);
 	if (c->idle_timeout < 600)
-		warn(a, "pop3d", "idle-timeout", "%llu seconds: RFC 1939 wants at least 600, and clients that rely on it lose what they marked",
+		advice_warn(a, "pop3d", "idle-timeout", "%llu seconds: RFC 1939 wants at least 600, and clients that rely on it lose what they marked",
 		    (unsigned long long)c->idle_timeout);
 	if (c->prefork > c->max_connections)
-		warn(a, "pop3d", "prefork", "%llu: more than max-connections (%llu) can never be of use", (unsigned long long)c->prefork, connections);
+		advice_warn(a, "pop3d", "prefork", "%llu: more than max-connections (%llu) can never be of use", (unsigned long long)c->prefork, connections);
 	if (c->max_per_address >= c->max_connections && c->max_connections > 1)
-		warn(a, "pop3d", "max-per-address", "%llu: one address can take all of max-connections (%llu)",
+		advice_warn(a, "pop3d", "max-per-address", "%llu: one address can take all of max-connections (%llu)",
 		    (unsigned long long)c->max_per_address, connections);
 	if (has_everybody(&c->proxy_protocol_from))
-		warn(a, "pop3d", "proxy-protocol-from", "a network of all addresses: any client can claim to be any other");
+		advice_warn(a, "pop3d", "proxy-protocol-from", "a network of all addresses: any client can claim to be any other");
 	if (strcmp(c->pop3d_user, c->authd_user) == 0)
-		warn(a, "pop3d", "user", "the same account as [authd] user: whoever breaks into pop3d can reach what authd holds");
+		advice_warn(a, "pop3d", "user", "the same account as [authd] user: whoever breaks into pop3d can reach what authd holds");
 }
 
 /* Readable by everybody? One that is not to be seen from here is not told. */
@@ -120,9 +113,9 @@ advise_tls(const struct advice *a)
 
 	for (uint32_t i = 0; i < c->key.count; i++)
 		if (is_readable_by_all(c->key.path[i]))
-			warn(a, "tls", "key", "%s: every user may read it; do: chmod 600, and have a new key certified", c->key.path[i]);
+			advice_warn(a, "tls", "key", "%s: every user may read it; do: chmod 600, and have a new key certified", c->key.path[i]);
 	if (c->client_ca[0] != '\0' && !conf_has(&c->mechanisms, MECHANISM_EXTERNAL))
-		warn(a, "tls", "client-ca", "clients are asked for certificates, but [authd] mechanisms has no EXTERNAL");
+		advice_warn(a, "tls", "client-ca", "clients are asked for certificates, but [authd] mechanisms has no EXTERNAL");
 }
 
 static void
@@ -132,38 +125,20 @@ advise_authd(const struct advice *a)
 	char pam[CONF_STRING + 16];
 
 	if (!c->throttle)
-		warn(a, "authd", "throttle", "off: whoever guesses passwords is not slowed down; wiser: on, and throttle-exempt for a webmail");
+		advice_warn(a, "authd", "throttle", "off: whoever guesses passwords is not slowed down; wiser: on, and throttle-exempt for a webmail");
 	if (has_everybody(&c->throttle_exempt))
-		warn(a, "authd", "throttle-exempt", "a network of all addresses: whoever guesses passwords is not slowed down");
+		advice_warn(a, "authd", "throttle-exempt", "a network of all addresses: whoever guesses passwords is not slowed down");
 	if (c->cache_ttl > 3600)
-		warn(a, "authd", "cache-ttl", "%llu seconds: so long is a password of store pam still taken after it was changed; wiser: 300",
+		advice_warn(a, "authd", "cache-ttl", "%llu seconds: so long is a password of store pam still taken after it was changed; wiser: 300",
 		    (unsigned long long)c->cache_ttl);
 	if (conf_has(&c->mechanisms, MECHANISM_CRAM_MD5) || conf_has(&c->mechanisms, MECHANISM_APOP))
-		warn(a, "authd", "mechanisms", "CRAM-MD5 and APOP rest on MD5 and keep a secret that could be used as it is; wiser: SCRAM-SHA-256");
+		advice_warn(a, "authd", "mechanisms", "CRAM-MD5 and APOP rest on MD5 and keep a secret that could be used as it is; wiser: SCRAM-SHA-256");
 	if (is_readable_by_all(c->db))
-		warn(a, "authd", "db", "%s: every user may read the password hashes; do: chmod 640, group %s", c->db, c->authd_user);
+		advice_warn(a, "authd", "db", "%s: every user may read the password hashes; do: chmod 640, group %s", c->db, c->authd_user);
 	snprintf(pam, sizeof pam, "/etc/pam.d/%s", c->pam_service);
 	/* the default is made by the installation, and a check before that is no mistake */
 	if (conf_line(c, "authd", "pam-service") > 0 && conf_has(&c->stores, STORE_PAM) && access("/etc/pam.d", F_OK) == 0 && access(pam, F_OK) == -1)
-		warn(a, "authd", "pam-service", "%s is not there: PAM goes by /etc/pam.d/other, which lets nobody in", pam);
-}
-
-static void
-advise_account(const struct advice *a)
-{
-	const struct conf *c = a->conf;
-	const struct passwd *pw;
-
-	if (c->virtual_user[0] == '\0')
-		return;
-	if ((pw = getpwnam(c->virtual_user)) == NULL)
-		warn(a, "spoold", "virtual-user", "there is no account %s: its users are refused", c->virtual_user);
-	else if (pw->pw_uid == 0 || pw->pw_gid == 0)
-		warn(a, "spoold", "virtual-user", "%s is root, or of its group: spoold opens no maildrop for it, and its users are refused", c->virtual_user);
-	else if (pw->pw_uid < c->min_uid)
-		warn(a, "spoold", "virtual-user", "%s has the uid %u, below min-uid: its users are refused", c->virtual_user, (unsigned)pw->pw_uid);
-	else if (strcmp(c->virtual_user, c->authd_user) == 0 || strcmp(c->virtual_user, c->pop3d_user) == 0)
-		warn(a, "spoold", "virtual-user", "%s also runs a daemon: mail is better owned by an account of its own", c->virtual_user);
+		advice_warn(a, "authd", "pam-service", "%s is not there: PAM goes by /etc/pam.d/other, which lets nobody in", pam);
 }
 
 /* Has every user a path of his own? */
@@ -178,26 +153,23 @@ advise_spoold(const struct advice *a)
 {
 	const struct conf *c = a->conf;
 
-	advise_account(a);
 	if (c->mbox_locks.count == 1 && c->store != STORE_MAILDIR)
-		warn(a, "spoold", "mbox-locks", "one lock alone does not keep out programs that take another; wiser: fcntl dotlock, as Debian's policy "
+		advice_warn(a, "spoold", "mbox-locks", "one lock alone does not keep out programs that take another; wiser: fcntl dotlock, as Debian's policy "
 		    "has it, or all that the delivery agent takes");
 	if (c->min_uid < 100)
-		warn(a, "spoold", "min-uid", "%llu: the mail of system accounts can be fetched; wiser: 1000", (unsigned long long)c->min_uid);
+		advice_warn(a, "spoold", "min-uid", "%llu: the mail of system accounts can be fetched; wiser: 1000", (unsigned long long)c->min_uid);
 	if (c->store != STORE_MAILDIR && !is_of_each(c->mbox))
-		warn(a, "spoold", "mbox", "%s: without %%u or ~/ all users have the same mbox", c->mbox);
+		advice_warn(a, "spoold", "mbox", "%s: without %%u or ~/ all users have the same mbox", c->mbox);
 	if (c->store != STORE_MBOX && !is_of_each(c->maildir))
-		warn(a, "spoold", "maildir", "%s: without %%u or ~/ all users have the same Maildir", c->maildir);
+		advice_warn(a, "spoold", "maildir", "%s: without %%u or ~/ all users have the same Maildir", c->maildir);
 }
 
 void
-conf_advise(const struct conf *c, void (*say)(const char *text, void *data), void *data)
+advice_give(const struct advice *a)
 {
-	const struct advice a = { c, say, data };
-
-	advise_postern(&a);
-	advise_pop3d(&a);
-	advise_tls(&a);
-	advise_authd(&a);
-	advise_spoold(&a);
+	advise_postern(a);
+	advise_pop3d(a);
+	advise_tls(a);
+	advise_authd(a);
+	advise_spoold(a);
 }

@@ -112,12 +112,6 @@ unsigned conf_line(const struct conf *c, const char *section, const char *name);
  */
 void conf_keep(struct conf *fresh, const struct conf *running, enum conf_program program, char *names, size_t size);
 
-/*
- * What is accepted and yet unwise. Calls `say` with one line for each: "FILE:LINE: [section] key: warning: why". Looks at accounts and files that the
- * configuration names, which may not be there or readable; that is not a mistake here. (advice.c)
- */
-void conf_advise(const struct conf *c, void (*say)(const char *text, void *data), void *data);
-
 bool conf_has(const struct conf_set *set, uint32_t item);
 
 /* Does the numeric address (as in HELLO) lie in one of the networks? */

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "advice.h"
 #include "log.h"
 
 #ifndef VERSION
@@ -37,6 +38,14 @@ void
 options_on_test(bool (*check)(const struct conf *c))
 {
 	on_test = check;
+}
+
+static void (*on_advice)(const struct advice *a);
+
+void
+options_on_advice(void (*more)(const struct advice *a))
+{
+	on_advice = more;
 }
 
 static void
@@ -84,7 +93,10 @@ options_parse(int argc, char **argv, const char *usage, const char *more,
 		exit(1);
 	}
 	if (o->test) {
-		conf_advise(c, say_advice, NULL);
+		const struct advice advice = { c, say_advice, NULL };
+		advice_give(&advice);
+		if (on_advice != NULL)
+			on_advice(&advice);
 		if (on_test != NULL && !on_test(c))
 			exit(1);
 		printf("%s: ok\n", o->config);

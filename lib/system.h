@@ -23,6 +23,10 @@ struct options {
 void options_parse(int argc, char **argv, const char *usage, const char *more,
     const char *(*on_option)(int option, const char *argument), struct options *o, struct conf *c);
 
+/* What -t is to advise besides. Before options_parse. */
+struct advice;
+void options_on_advice(void (*more)(const struct advice *a));
+
 /* What -t is to check besides: `check` says on standard error what is wrong, and is false after a mistake. Before options_parse. */
 void options_on_test(bool (*check)(const struct conf *c));
 

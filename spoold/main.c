@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "accounts.h"
+#include "advice.h"
 #include "check.h"
 #include "front.h"
 #include "grant.h"
@@ -73,6 +74,7 @@ main(int argc, char **argv)
 	descriptors_sane();
 	log_start("spoold");
 	options_on_test(conf_test);
+	options_on_advice(advice_accounts);
 	options_parse(argc, argv, "spoold [-rtVh] [-c FILE]", "r", on_option, &options, &conf);
 	if (sodium_init() == -1)
 		fatal("libsodium cannot be used");

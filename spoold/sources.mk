@@ -1,8 +1,8 @@
 SPOOLD_SOURCES = spoold/main.c spoold/check.c spoold/front.c spoold/grant.c spoold/sessions.c spoold/figures.c spoold/worker.c spoold/look.c spoold/ask.c spoold/maildrop.c spoold/lock.c spoold/path.c \
 	spoold/archive.c spoold/mbox.c spoold/scan.c spoold/maildir.c spoold/listing.c spoold/intent.c \
-	spoold/journal.c spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c lib/accounts.c
+	spoold/journal.c spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c lib/accounts.c lib/advice_accounts.c
 SPOOLD_LIBS = -ldb-5.3 -lnettle -lxxhash
-SPOOLCTL_SOURCES = spoold/spoolctl.c spoold/ctl_talk.c spoold/ctl_print.c spoold/ctl_who.c spoold/ctl_look.c spoold/ctl_show.c spoold/ctl_maildrop.c \
+SPOOLCTL_SOURCES = lib/advice_accounts.c spoold/spoolctl.c spoold/ctl_talk.c spoold/ctl_print.c spoold/ctl_who.c spoold/ctl_look.c spoold/ctl_show.c spoold/ctl_maildrop.c \
 	spoold/ctl_metrics.c spoold/ctl_certificate.c spoold/doctor.c
 SPOOLCTL_LIBS = -lgnutls
 

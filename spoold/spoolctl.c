@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "advice.h"
 #include "log.h"
 #include "spoolctl.h"
 #include "system.h"
@@ -139,6 +140,7 @@ main(int argc, char **argv)
 	log_start("spoolctl");
 	options_first(argc, argv);
 	setenv("POSIXLY_CORRECT", "1", 1);	/* the shared parser stops at the command */
+	options_on_advice(advice_accounts);
 	options_parse(argc, argv, usage, "", on_option, &options, &conf);
 	unsetenv("POSIXLY_CORRECT");
 	argc -= optind;
