@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "peer.h"
+#include "sasl.h"
 #include "vouch.h"
 
 /* MD5 of the timestamp and the shared secret. MD5 is what the RFC has; the secret is random and good for nothing else. */
@@ -34,9 +35,10 @@ split(struct login *l, const uint8_t *data, size_t length, uint8_t given[static 
 	    sodium_hex2bin(given, MD5_DIGEST_SIZE, text + user + 1, 2 * MD5_DIGEST_SIZE, NULL, &made, NULL) == -1 ||
 	    made != MD5_DIGEST_SIZE)
 		return -1;
-	memcpy(l->user, text, user);
-	l->user[user] = '\0';
-	return 0;
+	char name[USER_SIZE];
+	memcpy(name, text, user);
+	name[user] = '\0';
+	return sasl_take_name(l, l->user, name) ? 0 : -1;
 }
 
 int

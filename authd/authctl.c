@@ -23,7 +23,7 @@
 #include "wipe.h"
 
 enum option_number { OPTION_MAILDROP = 256, OPTION_UID, OPTION_OPSLIMIT, OPTION_MEMLIMIT, OPTION_ITERATIONS, OPTION_EXPIRES, OPTION_FROM,
-	OPTION_NO_DELETE, OPTION_REPLACE, OPTION_JSON };
+	OPTION_NO_DELETE, OPTION_REPLACE, OPTION_JSON, OPTION_SERVER_COPY };
 #define BIT(option) (1u << ((option) - OPTION_MAILDROP))
 #define COST (BIT(OPTION_OPSLIMIT) | BIT(OPTION_MEMLIMIT) | BIT(OPTION_ITERATIONS))
 
@@ -38,6 +38,7 @@ static const struct option long_options[] = {
 	{ "no-delete", no_argument, NULL, OPTION_NO_DELETE },
 	{ "replace", no_argument, NULL, OPTION_REPLACE },
 	{ "json", no_argument, NULL, OPTION_JSON },
+	{ "server-copy", required_argument, NULL, OPTION_SERVER_COPY },
 	{ NULL, 0, NULL, 0 }
 };
 
@@ -48,8 +49,10 @@ static const struct command {
 	const char *usage;
 	int (*run)(const struct conf *c, const struct arguments *a);
 } commands[] = {
-	{ "add", "", 1, BIT(OPTION_MAILDROP) | BIT(OPTION_UID) | COST,
-	    "add USER [--maildrop KIND:PATH] [--uid N] [--opslimit N] [--memlimit KIB] [--iterations N]", command_add },
+	{ "add", "", 1, BIT(OPTION_MAILDROP) | BIT(OPTION_UID) | BIT(OPTION_SERVER_COPY) | COST,
+	    "add USER [--maildrop KIND:PATH] [--uid N] [--server-copy POLICY] [--opslimit N] [--memlimit KIB] [--iterations N]", command_add },
+	{ "set", "", 1, BIT(OPTION_MAILDROP) | BIT(OPTION_UID) | BIT(OPTION_SERVER_COPY),
+	    "set USER [--maildrop KIND:PATH] [--uid N] [--server-copy POLICY|default]", command_set },
 	{ "passwd", "", 1, COST, "passwd USER [--opslimit N] [--memlimit KIB] [--iterations N]", command_passwd },
 	{ "del", "", 1, 0, "del USER", command_del },
 	{ "lock", "", 1, 0, "lock USER", command_lock },
@@ -70,7 +73,8 @@ static const struct command {
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
 static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
-    "  add USER [--maildrop KIND:PATH] [--uid N]\n"
+    "  add USER [--maildrop KIND:PATH] [--uid N] [--server-copy POLICY]\n"
+    "  set USER [--maildrop KIND:PATH] [--uid N] [--server-copy POLICY|default]\n"
     "  passwd USER\n"
     "  del USER\n"
     "  lock USER\n"
@@ -148,6 +152,18 @@ parse_uid(struct arguments *a, const char *text)
 }
 
 static const char *
+parse_copy(struct arguments *a, const char *text)
+{
+	a->copy_given = true;
+	a->account.has_copy = strcmp(text, "default") != 0;
+	if (!a->account.has_copy)
+		return NULL;
+	a->account.server_copy = server_copy_parse(text);
+	return a->account.server_copy != -1 ? NULL :
+	    "no such policy; accepted: as-client-says, keep, mark-read, archive, delete, default";
+}
+
+static const char *
 parse_memory(struct arguments *a, const char *text)
 {
 	uint64_t kib;
@@ -183,6 +199,8 @@ parse_option(struct arguments *a, int option, const char *value)
 	case OPTION_NO_DELETE:
 		a->no_delete = true;
 		return NULL;
+	case OPTION_SERVER_COPY:
+		return parse_copy(a, value);
 	case OPTION_REPLACE:
 		a->replace = true;
 		return NULL;

@@ -13,8 +13,8 @@
 /* What the command line says after the command. */
 struct arguments {
 	const char *word[3];		/* USER NAME, USER FINGERPRINT, or FORMAT FILE */
-	struct account account;		/* --maildrop, --uid */
-	bool account_given, uid_given;
+	struct account account;		/* --maildrop, --uid, --server-copy */
+	bool account_given, uid_given, copy_given;
 	struct hash_cost cost;		/* --opslimit, --memlimit */
 	uint64_t iterations;		/* --iterations, of SCRAM */
 	const char *expires, *from;	/* --expires, --from */
@@ -24,6 +24,7 @@ struct arguments {
 };
 
 int command_add(const struct conf *c, const struct arguments *a);
+int command_set(const struct conf *c, const struct arguments *a);
 int command_passwd(const struct conf *c, const struct arguments *a);
 int command_del(const struct conf *c, const struct arguments *a);
 int command_lock(const struct conf *c, const struct arguments *a);

@@ -56,9 +56,9 @@ unescape(char *name)
 
 /* "a=NAME", "n=NAME" into a name of a user. */
 static bool
-take_name(char *to, char *field, char letter)
+take_name(struct login *l, char *to, char *field, char letter)
 {
-	return field[0] == letter && field[1] == '=' && unescape(field + 2) && sasl_name(to, field + 2);
+	return field[0] == letter && field[1] == '=' && unescape(field + 2) && sasl_take_name(l, to, field + 2);
 }
 
 /* The client's first message: the header, who it is, its nonce. */
@@ -69,14 +69,14 @@ read_first(struct login *l, const char *text)
 	char field[sizeof b->header];
 	const char *at = text + strlen(TYPE), *bare;
 
-	if (!take_field(&at, field, sizeof field) || (field[0] != '\0' && !take_name(l->authzid, field, 'a')))
+	if (!take_field(&at, field, sizeof field) || (field[0] != '\0' && !take_name(l, l->authzid, field, 'a')))
 		return SASL_MALFORMED;
 	bare = at;
 	if ((size_t)(bare - text) >= sizeof b->header || bare[-1] != ',' || !string_copy(b->bare, sizeof b->bare, bare))
 		return SASL_MALFORMED;
 	memcpy(b->header, text, (size_t)(bare - text));
 	b->header[bare - text] = '\0';
-	if (!take_field(&at, field, sizeof field) || !take_name(l->user, field, 'n'))
+	if (!take_field(&at, field, sizeof field) || !take_name(l, l->user, field, 'n'))
 		return SASL_MALFORMED;
 	/* room for what is added to it; no extension that must be understood is known */
 	if (!take_field(&at, field, sizeof field) || strncmp(field, "r=", 2) != 0 || field[2] == '\0' || strlen(field) > 256)

@@ -237,6 +237,11 @@ put_entry(struct import *im, struct entry *e)
 		memset(&u, 0, sizeof u);
 	const char *wrong = take_password(im, e, &u);
 	u.locked = e->locked;
+	struct account before;
+	if (wrong == NULL && found == 1 && edit_find_account(&im->edit, e->name, &before) == 1) {
+		e->account.has_copy = before.has_copy;
+		e->account.server_copy = before.server_copy;
+	}
 	if (wrong == NULL && edit_put(&im->edit, e->name, &u, &e->account) == -1)
 		wrong = strerror(errno);
 	if (wrong == NULL)

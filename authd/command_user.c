@@ -1,4 +1,4 @@
-/* authctl add, passwd, del, lock, unlock, list, test. */
+/* authctl add, set, passwd, del, lock, unlock, list, test. */
 #include <errno.h>
 #include <pwd.h>
 #include <security/pam_appl.h>
@@ -99,17 +99,34 @@ static int
 put_new(const struct conf *c, const struct arguments *a, const struct store_user *u)
 {
 	static struct store_user other;
+	struct account account = a->account, before;
 	struct store_edit e;
 
 	if (edit_begin(&e, c->db, store_group(c), EDIT_CACHE) == -1)
 		return complain_store(c);
 	int found = edit_find(&e, a->word[0], &other);
 	sodium_memzero(&other, sizeof other);
-	if (found == 0 && update_meta(&e, a) == 0 && edit_put(&e, a->word[0], u, &a->account) == 0)
+	/* he may have been an account of the host until now, with a policy */
+	if (found == 0 && !a->copy_given && edit_find_account(&e, a->word[0], &before) == 1) {
+		account.has_copy = before.has_copy;
+		account.server_copy = before.server_copy;
+	}
+	if (found == 0 && update_meta(&e, a) == 0 && edit_put(&e, a->word[0], u, &account) == 0)
 		return edit_commit(&e, EDIT_ADDS) == 0 ? 0 : complain_store(c);
 	found == 1 ? complain("%s: is there already", a->word[0]) : complain_store(c);
 	edit_abandon(&e);
 	return 1;
+}
+
+/* What spoold would not do is not written down. */
+static int
+check_copy(const struct conf *c, const struct arguments *a)
+{
+	if (!a->account.has_copy || a->account.server_copy == c->server_copy ||
+	    conf_has(&c->server_copy_choice, (uint32_t)a->account.server_copy))
+		return 0;
+	return complain("--server-copy: %s is not among server-copy-choice in %s: put it there first",
+	    server_copy_name(a->account.server_copy), c->file);
 }
 
 int
@@ -121,6 +138,8 @@ command_add(const struct conf *c, const struct arguments *a)
 
 	if (wrong != NULL)
 		return complain("%s: not a user name; %s", a->word[0], wrong);
+	if (check_copy(c, a) != 0)
+		return 1;
 	int found = look(c, a->word[0], &u, &account);
 	if (found != 0)
 		return found == 1 ? complain("%s: is there already; use passwd, or del first", a->word[0]) : 1;
@@ -169,6 +188,68 @@ finish_user(const struct conf *c, const char *name, struct store_edit *e, const 
 	complain_store(c);
 	edit_abandon(e);
 	return 1;
+}
+
+/* An account of the host, whose policy is all that is kept of him; without one nothing is. */
+static int
+set_policy(const struct conf *c, const struct arguments *a)
+{
+	struct account account = { .policy_only = true, .has_copy = true, .server_copy = a->account.server_copy };
+	struct store_edit e;
+
+	if (getpwnam(a->word[0]) == NULL || !conf_has(&c->stores, STORE_PAM))
+		return complain("%s: no such user in %s, and no account of this host that can log in", a->word[0], c->db);
+	if (a->account_given || a->uid_given)
+		return complain("%s: an account of this host, whose mail is where %s says; only --server-copy can be set", a->word[0], c->file);
+	if (edit_begin(&e, c->db, store_group(c), EDIT_CACHE) == -1)
+		return complain_store(c);
+	if ((a->account.has_copy ? edit_put_account(&e, a->word[0], &account) : edit_remove(&e, a->word[0])) == 0)
+		return edit_commit(&e, EDIT_ADDS) == 0 ? 0 : complain_store(c);
+	complain_store(c);
+	edit_abandon(&e);
+	return 1;
+}
+
+int
+command_set(const struct conf *c, const struct arguments *a)
+{
+	static struct store_user u;
+	struct account account;
+	struct store_edit e;
+	const char *wrong = store_name_check(a->word[0]);
+
+	if (wrong != NULL)
+		return complain("%s: not a user name; %s", a->word[0], wrong);
+	if (!a->account_given && !a->uid_given && !a->copy_given) {
+		complain("set: nothing to set; accepted: --maildrop, --uid, --server-copy");
+		return 2;
+	}
+	if (check_copy(c, a) != 0)
+		return 1;
+	int found = look(c, a->word[0], &u, &account);
+	sodium_memzero(&u, sizeof u);
+	if (found == -1)
+		return 1;
+	if (found == 0)
+		return set_policy(c, a);
+	if (begin_user(c, a->word[0], &e, &u, &account) != 0)
+		return 1;
+	account.policy_only = false;
+	if (a->account_given) {
+		account.kind = a->account.kind;
+		memcpy(account.path, a->account.path, sizeof account.path);
+	}
+	if (a->uid_given) {
+		account.has_uid = true;
+		account.uid = a->account.uid;
+	}
+	if (a->copy_given) {
+		account.has_copy = a->account.has_copy;
+		account.server_copy = a->account.server_copy;
+	}
+	int result = finish_user(c, a->word[0], &e, &u, &account);
+	sodium_memzero(&u, sizeof u);
+	return result;
 }
 
 int
@@ -253,14 +334,16 @@ struct listing {
 static void
 print_user(const char *name, const struct store_user *u, const char *maildrop, const struct account *account)
 {
-	char uid[16] = "-";
+	char uid[16] = "-", copy[48] = "";
 
 	if (account->has_uid)
 		snprintf(uid, sizeof uid, "%u", (unsigned)account->uid);
-	printf("%s\t%s\t%s\t%s\t%s%s%sapps=%u,certs=%u\n", name, u->locked ? "locked" : "open", maildrop, uid,
+	if (account->has_copy)
+		snprintf(copy, sizeof copy, ",server-copy=%s", server_copy_name(account->server_copy));
+	printf("%s\t%s\t%s\t%s\t%s%s%sapps=%u,certs=%u%s\n", name, u->locked ? "locked" : "open", maildrop, uid,
 	    u->hash[0] == '\0' ? "" : hash_is_foreign(u->hash) ? "password=imported," : "password,",
 	    u->scram.iterations > 0 ? "scram," : "", u->secret_length > 0 ? "secret," : "", (unsigned)u->apps,
-	    (unsigned)u->certificates);
+	    (unsigned)u->certificates, copy);
 }
 
 static void
@@ -279,6 +362,7 @@ json_user(struct json *j, const char *name, const struct store_user *u, const ch
 	json_bool(j, "secret", u->secret_length > 0);
 	json_number(j, "apps", u->apps);
 	json_number(j, "certificates", u->certificates);
+	json_string(j, "server-copy", account->has_copy ? server_copy_name(account->server_copy) : NULL);
 	json_done(j);
 }
 
@@ -301,12 +385,30 @@ on_user(const char *name, const struct store_user *u, void *arg)
 	return 0;
 }
 
+/* An account of the host that has a policy of its own. */
+static int
+on_policy(const char *name, const struct account *a, void *arg)
+{
+	struct listing *l = arg;
+
+	if (!l->as_json)
+		printf("%s\taccount\t-\t-\tserver-copy=%s\n", name, server_copy_name(a->server_copy));
+	else {
+		json_row(&l->json);
+		json_string(&l->json, "user", name);
+		json_bool(&l->json, "account", true);
+		json_string(&l->json, "server-copy", server_copy_name(a->server_copy));
+		json_done(&l->json);
+	}
+	return 0;
+}
+
 int
 command_list(const struct conf *c, const struct arguments *a)
 {
 	struct listing l = { .conf = c, .as_json = a->json };
 
-	if (store_each(c->db, on_user, &l) == -1)
+	if (store_each(c->db, on_user, &l) == -1 || store_each_policy(c->db, on_policy, &l) == -1)
 		return complain_store(c);
 	if (a->json)
 		json_end(&l.json);

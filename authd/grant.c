@@ -146,6 +146,7 @@ send_open(struct login *l, const char *session, const char *client)
 	string_copy(o->client, sizeof o->client, client);
 	o->store = l->store;
 	o->no_delete = l->no_delete;
+	o->recent = l->recent;
 	if (spoold.fd != -1 && message_send(spoold.fd, &m) == 0)
 		return 0;
 	if (spoold.fd != -1 && errno == EAGAIN)

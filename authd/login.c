@@ -110,6 +110,8 @@ log_attempt(const struct login *l, bool good)
 	log_string("tls", h->tls_version[0] != '\0' ? h->tls_version : "none");
 	if (l->app[0] != '\0')
 		log_string("app", l->app);
+	if (l->recent)
+		log_string("view", "recent");
 	if (l->mechanism == MECHANISM_EXTERNAL && h->has_certificate) {
 		sodium_bin2hex(certificate, sizeof certificate, h->certificate, sizeof h->certificate);
 		log_string("certificate", certificate);

@@ -74,11 +74,12 @@ struct login {
 	bool trouble;			/* a store could not be asked */
 	bool charged;			/* the throttle counts it as a failure until it is settled */
 	bool no_delete;
+	bool recent;			/* the name was given as recent:USER */
 	uint32_t store;			/* which vouched for the user */
 	const char *reason;		/* for the log */
 	char app[STORE_APP_NAME];	/* which app password it was; empty: none */
 	uint32_t app_at;		/* its place in the record */
-	char user[USER_SIZE];		/* as the client gave it, after SASLprep */
+	char user[USER_SIZE];		/* as the client gave it, after SASLprep and without "recent:" */
 	char granted[USER_SIZE];	/* as the store has it */
 	char authzid[USER_SIZE];
 	uint8_t tag[STORE_COUNT][CACHE_TAG_SIZE];

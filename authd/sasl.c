@@ -53,13 +53,25 @@ sasl_name(char *to, const char *from)
 	return fits;
 }
 
+bool
+sasl_take_name(struct login *l, char *to, const char *from)
+{
+	static const char prefix[] = "recent:";
+	size_t n = sizeof prefix - 1;
+
+	if (from == NULL || strncmp(from, prefix, n) != 0)
+		return sasl_name(to, from);
+	l->recent = true;
+	return sasl_name(to, from + n);
+}
+
 static bool
 take_names(Gsasl_session *session, struct login *l)
 {
 	const char *authzid = gsasl_property_fast(session, GSASL_AUTHZID);
 
-	return sasl_name(l->user, gsasl_property_fast(session, GSASL_AUTHID)) &&
-	    (authzid == NULL || sasl_name(l->authzid, authzid));
+	return sasl_take_name(l, l->user, gsasl_property_fast(session, GSASL_AUTHID)) &&
+	    (authzid == NULL || sasl_take_name(l, l->authzid, authzid));
 }
 
 /* PLAIN and LOGIN ask us to validate: it is noted here and done later, since hashers and PAM take their time. */
@@ -147,7 +159,7 @@ check_certificate(Gsasl_session *session, struct login *l)
 {
 	const char *authzid = gsasl_property_fast(session, GSASL_AUTHZID);
 
-	if (authzid != NULL && !sasl_name(l->authzid, authzid))
+	if (authzid != NULL && !sasl_take_name(l, l->authzid, authzid))
 		return GSASL_AUTHENTICATION_ERROR;
 	if (vouch_certificate(l, peer_hello(l)))
 		return GSASL_OK;
@@ -296,7 +308,7 @@ plain_step(struct login *l, const uint8_t *data, size_t length)
 		return SASL_MALFORMED;
 	memcpy(l->secret->password, password, n);
 	l->secret->password[n] = '\0';
-	return sasl_name(l->user, user) && sasl_name(l->authzid, authzid) ? has_password(l) : SASL_WRONG;
+	return sasl_take_name(l, l->user, user) && sasl_take_name(l, l->authzid, authzid) ? has_password(l) : SASL_WRONG;
 }
 
 enum sasl_result

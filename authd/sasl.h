@@ -37,6 +37,11 @@ enum sasl_result sasl_step(struct login *l, const uint8_t *data, size_t length);
  * too long.
  */
 bool sasl_name(char *to, const char *from);
+/*
+ * The same for a name of l: "recent:USER" is USER, who wants to see the mail of the last days. No user's name has a
+ * colon in it.
+ */
+bool sasl_take_name(struct login *l, char *to, const char *from);
 
 /* Ends the exchange; nothing if there is none. */
 void sasl_end(struct login *l);

@@ -524,6 +524,46 @@ each_record(DBC *cursor, int (*each)(const char *, const struct store_user *, vo
 	return result != 0 || error == DB_NOTFOUND ? result : db_errno(error);
 }
 
+static int
+each_policy(DBC *cursor, int (*each)(const char *, const struct account *, void *), void *arg)
+{
+	DBT key = { .flags = 0 }, value = { .flags = 0 };
+	struct account a;
+	char name[USER_SIZE];
+	int error, result = 0;
+
+	while (result == 0 && (error = cursor->get(cursor, &key, &value, DB_NEXT)) == 0) {
+		if (key.size >= sizeof name || account_decode(&a, value.data, value.size) == -1)
+			return errno = EPROTO, -1;
+		memcpy(name, key.data, key.size);
+		name[key.size] = '\0';
+		if (a.policy_only)
+			result = each(name, &a, arg);
+	}
+	return result != 0 || error == DB_NOTFOUND ? result : db_errno(error);
+}
+
+int
+store_each_policy(const char *path, int (*each)(const char *name, const struct account *a, void *arg), void *arg)
+{
+	char accounts[CONF_STRING + 16];
+	DB *db;
+	DBC *cursor;
+
+	if (accounts_path(path, accounts, sizeof accounts) == -1)
+		return -1;
+	if (db_open(&db, accounts, DB_RDONLY, EDIT_CACHE) == -1)
+		return errno == ENOENT ? 0 : -1;
+	int error = db->cursor(db, NULL, &cursor, 0);
+	int result = error != 0 ? db_errno(error) : each_policy(cursor, each, arg);
+	int saved = errno;
+	if (error == 0)
+		cursor->close(cursor);
+	db->close(db, DB_NOSYNC);
+	errno = saved;
+	return result;
+}
+
 int
 store_each(const char *path, int (*each)(const char *name, const struct store_user *u, void *arg), void *arg)
 {

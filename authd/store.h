@@ -126,6 +126,8 @@ int edit_find(struct store_edit *e, const char *name, struct store_user *u);
 int edit_find_account(struct store_edit *e, const char *name, struct account *a);
 int edit_meta(struct store_edit *e, struct store_meta *meta);
 int edit_put(struct store_edit *e, const char *name, const struct store_user *u, const struct account *a);
+/* A policy_only account, who has no record in users.db; remove with edit_remove. */
+int edit_put_account(struct store_edit *e, const char *name, const struct account *a);
 int edit_put_meta(struct store_edit *e, const struct store_meta *meta);
 /* With his certificates. */
 int edit_remove(struct store_edit *e, const char *name);
@@ -145,6 +147,9 @@ void edit_abandon(struct store_edit *e);
 
 /* Calls `each` for every user in no order; stops at its first non-zero, and returns it. -1 with errno. */
 int store_each(const char *path, int (*each)(const char *name, const struct store_user *u, void *arg), void *arg);
+
+/* The same for every policy_only account of maildrops.db. */
+int store_each_policy(const char *path, int (*each)(const char *name, const struct account *a, void *arg), void *arg);
 
 /*
  * The key of the store: in a file of its own, users.db.key, beside users.db. App passwords are hashed and secrets sealed

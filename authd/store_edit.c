@@ -174,6 +174,14 @@ edit_put(struct store_edit *e, const char *name, const struct store_user *u, con
 }
 
 int
+edit_put_account(struct store_edit *e, const char *name, const struct account *a)
+{
+	uint8_t account[ACCOUNT_RECORD_MAX];
+
+	return put(e->accounts_db, name, strlen(name), account, account_encode(a, account));
+}
+
+int
 edit_put_meta(struct store_edit *e, const struct store_meta *meta)
 {
 	size_t length = 0;

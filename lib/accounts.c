@@ -8,14 +8,17 @@
 
 /*
  * The record, in network byte order:
- *	0	version, 1
- *	4	1 if there is a uid, else 0
+ *	0	version, 1 or 2
+ *	4	flags; version 1 knows HAS_UID alone
  *	8	uid
  *	12	kind
- *	16	path, not NUL ended, to the end of the record
+ *	16	version 2: server-copy
+ *	16, 20	path, not NUL ended, to the end of the record
+ * Version 2 is written only for those who need it, so that a Postern before it reads all others.
  */
-#define RECORD_VERSION	1
-#define RECORD_PATH	16
+#define RECORD_PATH_1	16
+#define RECORD_PATH_2	20
+enum flag { HAS_UID = 1, HAS_COPY = 2, POLICY_ONLY = 4 };
 
 static const char *const kinds[] = { [STORE_AUTO] = "auto", [STORE_MBOX] = "mbox", [STORE_MAILDIR] = "maildir" };
 #define KINDS (int)(sizeof kinds / sizeof kinds[0])
@@ -38,30 +41,39 @@ get32(const uint8_t *from)
 size_t
 account_encode(const struct account *a, uint8_t record[static ACCOUNT_RECORD_MAX])
 {
-	size_t length = strlen(a->path);
+	bool second = a->has_copy || a->policy_only;
+	size_t length = strlen(a->path), at = second ? RECORD_PATH_2 : RECORD_PATH_1;
 
-	put32(record, RECORD_VERSION);
-	put32(record + 4, a->has_uid ? 1 : 0);
+	put32(record, second ? 2 : 1);
+	put32(record + 4, (a->has_uid ? HAS_UID : 0u) | (a->has_copy ? HAS_COPY : 0u) | (a->policy_only ? POLICY_ONLY : 0u));
 	put32(record + 8, a->has_uid ? a->uid : 0);
 	put32(record + 12, (uint32_t)a->kind);
-	memcpy(record + RECORD_PATH, a->path, length);
-	return RECORD_PATH + length;
+	if (second)
+		put32(record + 16, a->has_copy ? (uint32_t)a->server_copy : 0);
+	memcpy(record + at, a->path, length);
+	return at + length;
 }
 
 int
 account_decode(struct account *a, const uint8_t *record, size_t length)
 {
+	uint32_t version = length >= RECORD_PATH_1 ? get32(record) : 0;
+	size_t at = version == 2 ? RECORD_PATH_2 : RECORD_PATH_1;
+
 	memset(a, 0, sizeof *a);
-	if (length < RECORD_PATH || length - RECORD_PATH >= sizeof a->path || get32(record) != RECORD_VERSION ||
-	    get32(record + 4) > 1 || get32(record + 12) >= (uint32_t)KINDS ||
-	    memchr(record + RECORD_PATH, '\0', length - RECORD_PATH) != NULL) {
+	if (version < 1 || version > 2 || length < at || length - at >= sizeof a->path ||
+	    get32(record + 4) > (version == 2 ? HAS_UID | HAS_COPY | POLICY_ONLY : HAS_UID) || get32(record + 12) >= (uint32_t)KINDS ||
+	    (version == 2 && get32(record + 16) >= COPY_COUNT) || memchr(record + at, '\0', length - at) != NULL) {
 		errno = EPROTO;
 		return -1;
 	}
-	a->has_uid = get32(record + 4) == 1;
+	a->has_uid = (get32(record + 4) & HAS_UID) != 0;
+	a->has_copy = (get32(record + 4) & HAS_COPY) != 0;
+	a->policy_only = (get32(record + 4) & POLICY_ONLY) != 0;
 	a->uid = get32(record + 8);
 	a->kind = (int)get32(record + 12);
-	memcpy(a->path, record + RECORD_PATH, length - RECORD_PATH);
+	a->server_copy = a->has_copy ? (int)get32(record + 16) : COPY_AS_CLIENT_SAYS;
+	memcpy(a->path, record + at, length - at);
 	return 0;
 }
 
@@ -146,6 +158,7 @@ account_find(const char *users_db, const char *user, struct account *a)
 	DB *db;
 	int error, result;
 
+	memset(a, 0, sizeof *a);
 	if (strlen(user) >= USER_SIZE || user[0] == '\0')
 		return 0;
 	if (accounts_path(users_db, path, sizeof path) == -1)

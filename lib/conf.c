@@ -101,6 +101,8 @@ static const struct key keys[] = {
 	CHOICE("spoold", "takeover", takeover, "no", bool_words, "yes, no"),
 	CHOICE("spoold", "server-copy", server_copy, "as-client-says", copy_words,
 	    "as-client-says, keep, mark-read, archive, delete"),
+	SET("spoold", "server-copy-choice", server_copy_choice, "as-client-says keep mark-read", copy_words, 0,
+	    "as-client-says, keep, mark-read, archive, delete, or nothing"),
 	STRING("spoold", "uidl-format", uidl_format, "postern", "postern, dovecot, courier, cyrus, qmail, popa3d, mailutils, or a format with %"),
 	NUMBER("spoold", "linger", linger, "600", 0, 600, "seconds, from 0 (no worker waits) to 600"),
 	NUMBER("spoold", "linger-workers", linger_workers, "64", 0, 10000, "a number from 0 to 10000"),
@@ -505,6 +507,23 @@ const char *
 store_name(uint32_t store)
 {
 	return store == STORE_DB ? "db" : store == STORE_PAM ? "pam" : "?";
+}
+
+const char *
+server_copy_name(int server_copy)
+{
+	for (const struct word *w = copy_words; w->word != NULL; w++)
+		if (w->value == server_copy)
+			return w->word;
+	return "?";
+}
+
+int
+server_copy_parse(const char *word)
+{
+	const struct word *w = word_find(copy_words, word, strlen(word));
+
+	return w != NULL ? w->value : -1;
 }
 
 static const struct key *

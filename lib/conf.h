@@ -24,7 +24,7 @@ enum log_to { LOG_TO_SYSLOG, LOG_TO_STDERR };
 enum sandbox_mode { SANDBOX_REQUIRED, SANDBOX_BEST_EFFORT, SANDBOX_OFF };
 enum cleartext_login { CLEARTEXT_LOOPBACK, CLEARTEXT_NEVER, CLEARTEXT_ALWAYS };
 enum store_kind { STORE_AUTO, STORE_MBOX, STORE_MAILDIR };
-enum server_copy { COPY_AS_CLIENT_SAYS, COPY_KEEP, COPY_MARK_READ, COPY_ARCHIVE, COPY_DELETE };
+enum server_copy { COPY_AS_CLIENT_SAYS, COPY_KEEP, COPY_MARK_READ, COPY_ARCHIVE, COPY_DELETE, COPY_COUNT };
 enum mbox_lock { LOCK_FCNTL, LOCK_DOTLOCK, LOCK_FLOCK, LOCK_COUNT };
 
 /* An ordered set of words out of a fixed list, as numbers. */
@@ -92,6 +92,7 @@ struct conf {
 	char virtual_user[CONF_STRING];	/* empty: none */
 	int takeover;			/* bool */
 	int server_copy;		/* enum server_copy */
+	struct conf_set server_copy_choice;	/* of enum server_copy: what a user may have of his own */
 	char uidl_format[CONF_STRING];
 	uint64_t linger;		/* seconds that a worker waits for its user's next session; 0: none */
 	uint64_t linger_workers;	/* how many may wait */
@@ -131,6 +132,10 @@ const char *mechanism_name(uint32_t mechanism);
 
 /* The words for `enum store` and others, as the configuration has them. */
 const char *store_name(uint32_t store);
+
+/* An enum server_copy as the configuration has it; and the other way, -1 if it is none. */
+const char *server_copy_name(int server_copy);
+int server_copy_parse(const char *word);
 
 /* Prints every key with its default and what is accepted: what the test compares with the manual and the example. */
 void conf_print_keys(void);

@@ -90,7 +90,7 @@ body_sound(uint32_t type, const union message_body *b)
 		return b->denied.denial < DENIED_COUNT && b->denied.last <= 1;
 	case MESSAGE_OPEN:
 		return ENDS(b->open.session) && ENDS(b->open.user) && ENDS(b->open.client) &&
-		    b->open.store < STORE_COUNT && b->open.no_delete <= 1;
+		    b->open.store < STORE_COUNT && b->open.no_delete <= 1 && b->open.recent <= 1;
 	case MESSAGE_CHANNEL:
 		return ENDS(b->channel.session);
 	case MESSAGE_REFUSED:

@@ -160,6 +160,7 @@ struct body_open {
 	char zero[3];
 	uint32_t store;			/* enum store: which one vouched for the user */
 	uint32_t no_delete;		/* 0 or 1 */
+	uint32_t recent;		/* 0 or 1: the login name was recent:USER */
 };
 
 /* SPOOLD: the descriptor is the session's socket; the worker speaks on its other end. */

@@ -72,6 +72,12 @@ archive_folder(int root)
 }
 
 int
+archive_look(int root)
+{
+	return directory_open(root, FOLDER);
+}
+
+int
 archive_name(char to[static sizeof ARCHIVE_CUR + NAME_MAX], const char *name, unsigned again)
 {
 	const char *file = name + PART_PREFIX;

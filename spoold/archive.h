@@ -15,6 +15,8 @@
 
 /* Makes what there is not of a Maildir's folder .Archive, durably. Its cur/, the caller's to close, or -1 with errno. */
 int archive_folder(int root);
+/* That folder itself, if it is there, the caller's to close; nothing is made. -1 with errno. */
+int archive_look(int root);
 /*
  * The name of "new/FILE" or "cur/FILE" there, from the Maildir on; `again` counts from 0 and gives another one each
  * time. 0, or -1 with ENAMETOOLONG.

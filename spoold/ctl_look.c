@@ -56,12 +56,7 @@ failure_text(uint32_t failure)
 const char *
 copy_text(int server_copy)
 {
-	static const char *const words[] = {
-		[COPY_AS_CLIENT_SAYS] = "as-client-says", [COPY_KEEP] = "keep", [COPY_MARK_READ] = "mark-read", [COPY_ARCHIVE] = "archive",
-		[COPY_DELETE] = "delete",
-	};
-
-	return server_copy >= 0 && (size_t)server_copy < sizeof words / sizeof words[0] ? words[server_copy] : "?";
+	return server_copy_name(server_copy);
 }
 
 void

@@ -223,6 +223,20 @@ grant_paths(const struct conf *c, const struct account *a, struct grant *g, cons
 	return wrong == NULL ? 0 : refuse(g->user, failure, FAILURE_USER, wrong);
 }
 
+/* His own policy, if he has one that users may have. */
+static void
+grant_policy(const struct conf *c, const struct account *a, struct grant *g)
+{
+	g->server_copy = c->server_copy;
+	if (!a->has_copy || a->server_copy == c->server_copy)
+		return;
+	if (conf_has(&c->server_copy_choice, (uint32_t)a->server_copy))
+		g->server_copy = a->server_copy;
+	else
+		log_text(LOG_WARNING, "%s has the policy %s, which is not in server-copy-choice: %s holds", g->user,
+		    server_copy_name(a->server_copy), server_copy_name(c->server_copy));
+}
+
 int
 asroot_resolve(const struct conf *c, const char *user, uint32_t store, struct grant *g, uint32_t *failure)
 {
@@ -236,13 +250,21 @@ asroot_resolve(const struct conf *c, const char *user, uint32_t store, struct gr
 		int found = account_find(c->db, user, &a);
 		if (found == -1)
 			return refuse(user, failure, FAILURE_TEMPORARY, "maildrops.db cannot be read");
-		if (found == 0)
+		if (found == 0 || a.policy_only)
 			return refuse(user, failure, FAILURE_USER, "no such user in maildrops.db");
 		if (a.kind == STORE_AUTO && a.path[0] == '\0')
 			a.kind = c->store;
 	}
 	if (asroot_identity(c, store, &a, g, home, sizeof home, failure) == -1 || identity_check(c, g, failure) == -1)
 		return -1;
+	if (store == STORE_PAM) {
+		struct account own;
+		/* what would not be read might say that his mail is to be kept */
+		if (account_find(c->db, g->user, &own) == -1)
+			return refuse(user, failure, FAILURE_TEMPORARY, "maildrops.db cannot be read");
+		grant_policy(c, &own, g);
+	} else
+		grant_policy(c, &a, g);
 	if (store == STORE_PAM || (privilege_is_root() && !a.has_uid && c->virtual_user[0] == '\0'))
 		string_copy(g->home, sizeof g->home, home);
 	return grant_paths(c, &a, g, home, failure);

@@ -22,6 +22,7 @@ struct grant {
 	char mbox[PATH_SIZE];		/* where it is if it is an mbox; empty if it cannot be one */
 	char maildir[PATH_SIZE];
 	char home[PATH_SIZE];		/* of the account, if that is this user's alone; else empty */
+	int server_copy;		/* enum server_copy: his own, or the configured one */
 };
 
 /* run-dir and state-dir, made if they are missing, and what lies in state-dir opened for later. Fatal. */

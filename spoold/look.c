@@ -297,6 +297,7 @@ look_resolve(struct look *l, const char *user)
 		if (asroot_resolve(l->conf, user, l->conf->stores.item[i], &l->grant, &failure) == 0) {
 			l->shown->store = l->conf->stores.item[i];
 			l->shown->uid = l->grant.uid;
+			l->shown->server_copy = (uint32_t)l->grant.server_copy;
 			return 0;
 		}
 	return fail(l, failure);

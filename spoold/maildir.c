@@ -716,6 +716,91 @@ maildir_fetch(struct maildrop *m, uint32_t index, struct place *p)
 	return -1;
 }
 
+/* The second in a base name that is made of it; 0 if it is not. */
+static int64_t
+name_second(const char *base)
+{
+	size_t digits = strspn(base, "0123456789");
+
+	return digits >= 9 && digits <= 11 && base[digits] == '.' ? (int64_t)strtoull(base, NULL, 10) : 0;
+}
+
+/*
+ * By the file's time, which renaming leaves alone. What was copied here later than it says has a name that is younger: it
+ * is to be removed for neither.
+ */
+static bool
+maildir_older(struct maildrop *m, uint32_t index, int64_t than, bool surely)
+{
+	struct maildir *d = m->of_store;
+	struct inventory_message im;
+	struct stat st;
+	char name[PART_PREFIX + NAME_MAX + 1];
+
+	if (inventory_get(m->inventory, index, &im) == -1)
+		return false;
+	snprintf(name, sizeof name, "%.*s", (int)im.name_length, im.name);
+	if (fstatat(d->root, name, &st, AT_SYMLINK_NOFOLLOW) == -1) {
+		const char *now = errno == ENOENT ? find_again(d, name) : "";
+		if (now[0] == '\0' || fstatat(d->root, now, &st, AT_SYMLINK_NOFOLLOW) == -1)
+			return false;
+	}
+	return st.st_mtime > 0 && st.st_mtime < than && (!surely || name_second(name + PART_PREFIX) < than);
+}
+
+/* The archive's files, in `a`, which is no Maildir of a session's: only its root and its listing are used. */
+static int
+archived_add(struct maildrop *m, struct maildir *a, int64_t than, struct inventory *to)
+{
+	struct stat st;
+
+	if (listing_read(&a->listing, a->root, PART_NEW) == -1 || listing_read(&a->listing, a->root, PART_CUR) == -1)
+		return -1;
+	listing_sort(&a->listing);
+	for (uint32_t i = 0; i < a->listing.count; i++) {
+		const struct listing_entry *e = &a->listing.entry[i];
+		if (fstatat(a->root, listing_name(&a->listing, e), &st, AT_SYMLINK_NOFOLLOW) == -1 || st.st_mtime < than)
+			continue;
+		if (add_entry(m, a, e, NULL, to) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+maildir_archived(struct maildrop *m, int64_t than, struct inventory *to)
+{
+	struct maildir *d = m->of_store, a = { .root = archive_look(d->root) };
+
+	if (a.root == -1)
+		return errno == ENOENT ? 0 : -1;
+	int result = archived_add(m, &a, than, to), saved = errno;
+	listing_free(&a.listing);
+	close(a.root);
+	errno = saved;
+	return result;
+}
+
+/* One that has changed its name or its length since it was listed is not looked for. */
+static int
+maildir_archived_fetch(struct maildrop *m, const struct inventory_message *im, struct place *p)
+{
+	struct maildir *d = m->of_store, a = { .root = archive_look(d->root) };
+	char name[PART_PREFIX + NAME_MAX + 1];
+	struct stat st;
+
+	snprintf(name, sizeof name, "%.*s", (int)im->name_length, im->name);
+	*p = (struct place){ .fd = a.root != -1 ? open_file(&a, name) : -1, .length = im->length };
+	if (a.root != -1)
+		close(a.root);
+	if (p->fd != -1 && fstat(p->fd, &st) == 0 && S_ISREG(st.st_mode) && !is_foreign_link(&st) && (uint64_t)st.st_size == im->length)
+		return 0;
+	if (p->fd != -1)
+		close(p->fd);
+	m->failure = FAILURE_VANISHED;
+	return -1;
+}
+
 /* Everything that is marked, by the names it had when it was scanned. 0, or -1 with errno. */
 static int
 marked_names(struct maildrop *m, const uint8_t *marks, struct intent *list)
@@ -962,13 +1047,13 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	struct act a = { .on = act_remove };
 	int result = 0;
 
-	if (m->conf->server_copy == COPY_MARK_READ) {
+	if (m->grant->server_copy == COPY_MARK_READ) {
 		mark_read(m, d, marks);
 		return 0;
 	}
 	for (uint32_t i = 0; i < maildrop_count(m); i++)
 		t->left += (marks[i] & MARK_DELETED) != 0;
-	if (t->left > 0 && m->conf->server_copy == COPY_ARCHIVE && (d->archive = archive_folder(d->root)) == -1)
+	if (t->left > 0 && m->grant->server_copy == COPY_ARCHIVE && (d->archive = archive_folder(d->root)) == -1)
 		return maildrop_fail(m, "archive");
 	if (t->left == 1)
 		result = remove_one(m, d, marks, t, &a);
@@ -1061,5 +1146,6 @@ maildir_close(struct maildrop *m)
 const struct mailstore store_maildir = {
 	.kind = MAILDROP_MAILDIR, .name = "maildir",
 	.open = maildir_open, .scan = maildir_scan, .fetch = maildir_fetch, .update = maildir_update, .remember = maildir_remember,
+	.older = maildir_older, .archived = maildir_archived, .archived_fetch = maildir_archived_fetch,
 	.release = maildir_release, .complete = maildir_complete, .untidy = maildir_untidy, .sweep = maildir_sweep, .close = maildir_close,
 };

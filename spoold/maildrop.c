@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include "ask.h"
 #include "log.h"
 #include "system.h"
+#include "view.h"
 
 #define KEPT_MOST	(16u << 20)	/* octets that a worker that lingers keeps at most */
 
@@ -85,7 +87,7 @@ maildrop_open(struct maildrop *m, const struct conf *c, const struct grant *g, b
 {
 	*m = (struct maildrop){ .conf = c, .grant = g, .kept = k, .catalogue = -1, .cache_fd = -1, .reader = -1, .rebuild = rebuild };
 	m->store = maildrop_choose(g);
-	if (c->server_copy == COPY_MARK_READ && m->store->kind == MAILDROP_MBOX)
+	if (g->server_copy == COPY_MARK_READ && m->store->kind == MAILDROP_MBOX)
 		log_text(LOG_WARNING, "server-copy = mark-read: nothing in this mbox is marked or removed; that is for a Maildir");
 	string_copy(m->path, sizeof m->path, m->store->kind == MAILDROP_MBOX ? g->mbox : g->maildir);
 	return m->store->open(m);
@@ -167,7 +169,7 @@ bool
 maildrop_may_linger(const struct maildrop *m)
 {
 	/* the archive may be outside the maildrop, where the cell does not reach */
-	return !m->missing && !m->rebuild && m->conf->server_copy != COPY_ARCHIVE;
+	return !m->missing && !m->rebuild && m->grant->server_copy != COPY_ARCHIVE;
 }
 
 uint64_t
@@ -204,6 +206,8 @@ maildrop_scan(struct maildrop *m)
 		return -1;
 	if (m->inventory == NULL || (m->catalogue = inventory_publish(m->inventory)) == -1)
 		return maildrop_fail(m, "catalogue");
+	if (m->recent && view_make(m) == -1)
+		return maildrop_fail(m, "recent");
 	return 0;
 }
 
@@ -213,13 +217,27 @@ maildrop_count(const struct maildrop *m)
 	return inventory_count(m->inventory);
 }
 
+uint32_t
+maildrop_shown(const struct maildrop *m)
+{
+	return m->view != NULL ? view_count(m->view) : maildrop_count(m);
+}
+
+uint64_t
+maildrop_octets(const struct maildrop *m)
+{
+	return m->view != NULL ? view_octets(m->view) : inventory_octets(m->inventory);
+}
+
 int
 maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p)
 {
-	if (number == 0 || number > maildrop_count(m)) {
+	if (number == 0 || number > maildrop_shown(m)) {
 		m->failure = FAILURE_VANISHED;
 		return -1;
 	}
+	if (m->view != NULL)
+		return view_fetch(m, number - 1, p);
 	return m->store->fetch(m, number - 1, p);
 }
 
@@ -245,9 +263,9 @@ marks_map(const struct maildrop *m, int marks, uint32_t count, bool no_delete)
 {
 	uint8_t *set = mmap(NULL, count, PROT_READ | PROT_WRITE, MAP_PRIVATE, marks, 0);
 
-	for (uint32_t i = 0; set != MAP_FAILED && m->conf->server_copy != COPY_AS_CLIENT_SAYS && i < count; i++)
+	for (uint32_t i = 0; set != MAP_FAILED && m->grant->server_copy != COPY_AS_CLIENT_SAYS && i < count; i++)
 		if (set[i] != 0)
-			set[i] = mark_for(m->conf->server_copy, set[i], no_delete);
+			set[i] = mark_for(m->grant->server_copy, set[i], no_delete);
 	return set;
 }
 
@@ -258,25 +276,30 @@ marks_map(const struct maildrop *m, int marks, uint32_t count, bool no_delete)
 int
 maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t)
 {
-	uint8_t *set, any = 0;
+	uint8_t *set, *all, any = 0;
 	int result = 0;
 
-	*t = (struct tally){ .remain = maildrop_count(m) };
-	if (count != maildrop_count(m) || !sealed_is(marks, count, NULL)) {
+	*t = (struct tally){ .remain = maildrop_shown(m) };
+	if (count != maildrop_shown(m) || !sealed_is(marks, count, NULL)) {
 		errno = EPROTO;
 		return maildrop_fail(m, "marks");
 	}
 	if (count == 0)
 		return 0;
 	set = marks_map(m, marks, count, no_delete);
-	if (set == MAP_FAILED)
+	all = m->view != NULL ? calloc((size_t)maildrop_count(m) + 1, 1) : set;
+	if (set == MAP_FAILED || all == NULL)
 		return maildrop_fail(m, "marks");
-	for (uint32_t i = 0; i < count; i++)
-		any |= set[i];
+	if (m->view != NULL)
+		view_marks(m->view, set, all);
+	for (uint32_t i = 0; i < maildrop_count(m); i++)
+		any |= all[i];
 	if (no_delete && (any & MARK_DELETED) != 0)
 		result = maildrop_refuse(m, FAILURE_PERMISSION, "this login may not delete");
 	else if (any != 0)
-		result = m->store->update(m, set, t);
+		result = m->store->update(m, all, t);
+	if (all != set)
+		free(all);
 	munmap(set, count);
 	return result;
 }

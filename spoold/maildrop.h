@@ -37,6 +37,7 @@ struct tally {
 };
 
 struct maildrop;
+struct view;
 
 struct mailstore {
 	enum maildrop_kind kind;
@@ -50,6 +51,15 @@ struct mailstore {
 	int (*scan)(struct maildrop *m);
 	/* Message `index` (from 0) as it is now. -1 with FAILURE_VANISHED is not logged. */
 	int (*fetch)(struct maildrop *m, uint32_t index, struct place *p);
+	/*
+	 * Was it delivered before `than` (seconds since 1970)? What is not known is not older. `surely`: something will be removed
+	 * for it; then what looks older and may be younger is not older either.
+	 */
+	bool (*older)(struct maildrop *m, uint32_t index, int64_t than, bool surely);
+	/* Adds to `to` the messages of the archive that are not older. 0, or -1 with errno. */
+	int (*archived)(struct maildrop *m, int64_t than, struct inventory *to);
+	/* One of them, as fetch. */
+	int (*archived_fetch)(struct maildrop *m, const struct inventory_message *im, struct place *p);
 	/* Removes what is marked, durably. */
 	int (*update)(struct maildrop *m, const uint8_t *marks, struct tally *t);
 	/* After t->deferred, under the session lock. What fails is left to recovery. NULL if this store never defers. */
@@ -90,6 +100,8 @@ struct maildrop {
 	bool rebuild;
 	bool tidy;			/* take the delivery locks in any case: a dead worker's dotlock goes with them */
 	struct inventory *inventory;	/* after scan */
+	bool recent;			/* a view is to be made */
+	struct view *view;		/* what the session sees; NULL: all of it */
 	int catalogue;			/* sealed; -1 before scan */
 	struct uidl *uidl;
 	struct cache *cache;		/* maildrop_cache() */
@@ -118,6 +130,9 @@ uint64_t maildrop_close(struct maildrop *m);
 bool maildrop_may_linger(const struct maildrop *m);
 int maildrop_scan(struct maildrop *m);
 uint32_t maildrop_count(const struct maildrop *m);
+/* What the session sees of it. */
+uint32_t maildrop_shown(const struct maildrop *m);
+uint64_t maildrop_octets(const struct maildrop *m);
 /* number from 1. */
 int maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p);
 /*

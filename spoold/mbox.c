@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "age.h"
 #include "archive.h"
 #include "ask.h"
 #include "journal.h"
@@ -171,7 +172,7 @@ mbox_archive_home(struct maildrop *m, struct mbox *b)
 	const char *wrong;
 	struct stat st;
 
-	if (m->conf->server_copy != COPY_ARCHIVE || m->grant->home[0] == '\0' || faccessat(b->directory, ".", W_OK, 0) == 0)
+	if (m->grant->server_copy != COPY_ARCHIVE || m->grant->home[0] == '\0' || faccessat(b->directory, ".", W_OK, 0) == 0)
 		return;
 	int home = path_open_directory(m->grant->home, m->grant->uid, (uid_t)m->conf->min_uid, O_PATH, &wrong);
 	if (home != -1)
@@ -617,6 +618,127 @@ mbox_fetch(struct maildrop *m, uint32_t index, struct place *p)
 	return -1;
 }
 
+/* The date of the From_ line that ends where the message starts; 0 if it is not known. -1 with errno. */
+static int64_t
+row_delivered(int fd, off_t offset)
+{
+	char before[FROM_LINE_MAX + 2];
+	size_t n = offset < (off_t)sizeof before ? (size_t)offset : sizeof before;
+	ssize_t got = read_at(fd, before, n, offset - (off_t)n);
+
+	if (got == -1)
+		return -1;
+	if ((size_t)got < n || n < 6 || before[n - 1] != '\n')
+		return 0;
+	const char *lf = memrchr(before, '\n', n - 1), *line = lf != NULL ? lf + 1 : before;
+	if ((lf == NULL && (off_t)n < offset) || before + n - line < 6 || memcmp(line, "From ", 5) != 0)
+		return 0;
+	return age_from_line(line + 5, (size_t)(before + n - 1 - line) - 5);
+}
+
+/*
+ * By the date of the From_ line, and never of the header. The file may have been changed since it was scanned: before
+ * something is removed the message must be found at that From_ line.
+ */
+static bool
+mbox_older(struct maildrop *m, uint32_t index, int64_t than, bool surely)
+{
+	struct mbox *b = m->of_store;
+	const struct catalogue_row *row = inventory_row(m->inventory, index);
+	struct inventory_message im;
+	int64_t when = row_delivered(b->fd, (off_t)row->offset);
+
+	if (when <= 0 || when >= than)
+		return false;
+	if (!surely)
+		return true;
+	struct content_hash *h = content_new();
+	bool holds = h != NULL && inventory_get(m->inventory, index, &im) == 0 && row_holds(b, &im, h, -1) == 1;
+	free(h);
+	return holds;
+}
+
+/* The archive for reading: beside the mbox, or the one in the home. The caller's to close, unless it is b->archive. */
+static int
+archived_open(const struct mbox *b)
+{
+	char name[sizeof b->name + 16];
+	struct stat st;
+
+	if (b->archive != -1)
+		return b->archive;
+	if (snprintf(name, sizeof name, ".%s.archive", b->name) >= NAME_MAX)
+		return errno = ENOENT, -1;
+	int fd = openat(b->directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd == -1 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && st.st_nlink == 1))
+		return fd;
+	close(fd);
+	return errno = ENOENT, -1;
+}
+
+static void
+archived_close(const struct mbox *b, int fd)
+{
+	int saved = errno;
+
+	if (fd != -1 && fd != b->archive)
+		close(fd);
+	errno = saved;
+}
+
+struct gather_archive {
+	struct gather gather;
+	int fd;
+	int64_t than;
+};
+
+static int
+gather_recent(const struct scan_found *f, void *data)
+{
+	struct gather_archive *g = data;
+	int64_t when = row_delivered(g->fd, f->offset);
+
+	if (when == -1)
+		return -1;
+	return when != 0 && when < g->than ? 0 : gather_one(f, &g->gather);
+}
+
+static int
+mbox_archived(struct maildrop *m, int64_t than, struct inventory *to)
+{
+	const struct mbox *b = m->of_store;
+	struct gather_archive g = { { to }, archived_open(b), than };
+	struct scan s = { .fd = g.fd, .uidl = m->uidl, .each = gather_recent, .data = &g };
+	struct stat st;
+
+	if (g.fd == -1)
+		return errno == ENOENT ? 0 : -1;
+	int result = fstat(g.fd, &st);
+	s.end = st.st_size;
+	if (result == 0 && s.end > 0 && (result = mbox_scan(&s)) == -1 && errno == EPROTO) {
+		log_text(LOG_WARNING, "the archive of %s is not an mbox: it is not shown", m->path);
+		result = 0;
+	}
+	archived_close(b, g.fd);
+	return result;
+}
+
+static int
+mbox_archived_fetch(struct maildrop *m, const struct inventory_message *im, struct place *p)
+{
+	const struct mbox *b = m->of_store;
+	struct mbox archive = { .fd = archived_open(b) };
+	int found = archive.fd != -1 ? fetch_copy(&archive, *im, &p->fd) : 0;
+
+	archived_close(b, archive.fd);
+	if (found == -1 && errno != EPROTO)
+		return maildrop_fail(m, "archive");
+	p->offset = 0;
+	p->length = im->length;
+	m->failure = FAILURE_VANISHED;
+	return found == 1 ? 0 : -1;
+}
+
 /* The ranges that are to go. */
 struct cuts {
 	struct range *range;
@@ -887,7 +1009,7 @@ mbox_archive(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t *be
 {
 	char name[sizeof b->name + 16];
 
-	if (m->conf->server_copy != COPY_ARCHIVE)
+	if (m->grant->server_copy != COPY_ARCHIVE)
 		return 0;
 	if (b->archive == -1 && snprintf(name, sizeof name, ".%s.archive", b->name) < NAME_MAX)
 		b->archive = archive_file(b->directory, name);
@@ -1030,5 +1152,6 @@ mbox_close(struct maildrop *m)
 const struct mailstore store_mbox = {
 	.kind = MAILDROP_MBOX, .name = "mbox",
 	.open = mbox_open, .scan = mbox_scan_store, .fetch = mbox_fetch, .update = mbox_update, .remember = mbox_remember,
+	.older = mbox_older, .archived = mbox_archived, .archived_fetch = mbox_archived_fetch,
 	.release = mbox_release, .close = mbox_close,
 };

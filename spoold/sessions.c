@@ -212,7 +212,7 @@ linger_fresh(const struct session *s)
 	if (stopping || s->generation != generation || clock_ms() - s->forked > LINGER_LIFE_MS)
 		return false;
 	struct edition now = accounts_edition();
-	return s->job.store != STORE_DB || edition_same(&s->accounts, &now);
+	return edition_same(&s->accounts, &now);	/* accounts of the host may have a policy there */
 }
 
 /* In the child: only the two sockets stay open, of all that the parent has. */
@@ -238,7 +238,7 @@ session_fork(struct session *s, int end)
 		goto fail;
 	s->generation = generation;
 	s->forked = clock_ms();
-	if (s->job.linger_ms > 0 && s->job.store == STORE_DB)
+	if (s->job.linger_ms > 0)
 		s->accounts = accounts_edition();
 	s->pid = fork_named(s->job.kind == JOB_RECOVER ? "recovery" : "worker");
 	if (s->pid == -1)
@@ -497,14 +497,16 @@ session_open(const struct body_open *o, int *channel)
 {
 	if (stopping)
 		return -1;
-	if (session_reopen(o, channel))
+	/* a view is made by a worker of its own */
+	if (o->recent == 0 && session_reopen(o, channel))
 		return 0;
 	struct session *s = session_for(o->user, o->session, JOB_SESSION, o->store);
 	if (s == NULL)
 		return -1;
 	string_copy(s->client, sizeof s->client, o->client);
 	s->job.no_delete = o->no_delete == 1;
-	s->job.linger_ms = linger_ms();
+	s->job.recent = o->recent == 1;
+	s->job.linger_ms = s->job.recent ? 0 : linger_ms();
 	return session_start(s, channel);
 }
 

@@ -119,7 +119,8 @@ resolve(const struct conf *c, uint32_t *failure)
 
 	if (job->kind != JOB_RECOVER)
 		return job->store < STORE_COUNT ? asroot_resolve(c, job->user, job->store, &grant, failure) : resolve_any(c, failure);
-	grant = (struct grant){ .uid = l->uid, .gid = l->gid, .kind = l->kind == MAILDROP_MBOX ? STORE_MBOX : STORE_MAILDIR };
+	grant = (struct grant){ .uid = l->uid, .gid = l->gid, .kind = l->kind == MAILDROP_MBOX ? STORE_MBOX : STORE_MAILDIR,
+		.server_copy = c->server_copy };
 	string_copy(grant.user, sizeof grant.user, job->user);
 	string_copy(l->kind == MAILDROP_MBOX ? grant.mbox : grant.maildir, PATH_SIZE, l->path);
 	return 0;
@@ -133,8 +134,10 @@ log_open_line(void)
 	log_string("store", maildrop.store->name);
 	log_string("maildrop", maildrop.path);
 	log_number("uid", grant.uid);
-	log_number("messages", maildrop_count(&maildrop));
-	log_number("octets", inventory_octets(maildrop.inventory));
+	log_number("messages", maildrop_shown(&maildrop));
+	log_number("octets", maildrop_octets(&maildrop));
+	if (maildrop.view != NULL)
+		log_string("view", "recent");
 	log_number("ms", (uint64_t)(clock_ms() - started));
 	log_end();
 }
@@ -145,16 +148,17 @@ tell_ready(void)
 	struct message m;
 
 	message_start(&m, MESSAGE_READY);
-	m.body.ready.octets = inventory_octets(maildrop.inventory);
-	m.body.ready.count = maildrop_count(&maildrop);
-	m.body.ready.kind = maildrop.store->kind;
-	if (maildrop.store->kind == MAILDROP_MBOX) {
+	m.body.ready.octets = maildrop_octets(&maildrop);
+	m.body.ready.count = maildrop_shown(&maildrop);
+	/* what a view shows may be in two files: every message is asked for, as a Maildir's are */
+	m.body.ready.kind = maildrop.view != NULL ? (uint32_t)MAILDROP_MAILDIR : (uint32_t)maildrop.store->kind;
+	if (m.body.ready.kind == MAILDROP_MBOX) {
 		m.body.ready.mtime_sec = maildrop.seen[0].mtime / 1000000000;
 		m.body.ready.mtime_nsec = maildrop.seen[0].mtime % 1000000000;
 		m.body.ready.size = maildrop.seen[0].size;
 	}
 	m.fds[0] = maildrop.catalogue;
-	m.fds[1] = maildrop.reader != -1 ? maildrop.reader : maildrop.catalogue;
+	m.fds[1] = m.body.ready.kind == MAILDROP_MBOX && maildrop.reader != -1 ? maildrop.reader : maildrop.catalogue;
 	tell(&m);
 	/* it has them now */
 	close(maildrop.catalogue);
@@ -195,6 +199,7 @@ begin(const struct conf *c)
 	if (result == -1)
 		end_failed(maildrop.failure);
 	maildrop.tidy = job->kind == JOB_RECOVER;
+	maildrop.recent = job->recent;
 	sandbox_enter(CELL_WORKER, c, maildrop.paths, maildrop.path_count);
 	scan();
 }
@@ -341,7 +346,7 @@ on_release(struct message *in)
 
 	(void)in;
 	message_start(&m, MESSAGE_UPDATED);
-	m.body.updated.left = maildrop_count(&maildrop);
+	m.body.updated.left = maildrop_shown(&maildrop);
 	finish(&m, false, 0, true);
 }
 

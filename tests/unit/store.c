@@ -374,6 +374,36 @@ test_account_words(void **state)
 	assert_int_equal(account_decode(&back, record, n), -1);
 }
 
+/* Records as the first version wrote them are read, and written so for whom that is enough. */
+static void
+test_account_versions(void **state)
+{
+	static const uint8_t first[] = { 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0x13, 0x88, 0, 0, 0, 2, '/', 'm' };
+	struct account a;
+	uint8_t record[ACCOUNT_RECORD_MAX];
+
+	(void)state;
+	assert_int_equal(account_decode(&a, first, sizeof first), 0);
+	assert_true(a.has_uid && a.uid == 5000 && a.kind == STORE_MAILDIR && !a.has_copy && !a.policy_only);
+	assert_string_equal(a.path, "/m");
+	assert_int_equal(account_encode(&a, record), sizeof first);
+	assert_memory_equal(record, first, sizeof first);
+	a.has_copy = true;
+	a.server_copy = COPY_ARCHIVE;
+	size_t n = account_encode(&a, record);
+	assert_int_equal(record[3], 2);
+	assert_int_equal(account_decode(&a, record, n), 0);
+	assert_true(a.has_uid && a.uid == 5000 && a.has_copy && a.server_copy == COPY_ARCHIVE);
+	assert_string_equal(a.path, "/m");
+	for (size_t i = 0; i < 20; i++)
+		assert_int_equal(account_decode(&a, record, i), -1);
+	record[19] = COPY_COUNT;
+	assert_int_equal(account_decode(&a, record, n), -1);
+	record[19] = COPY_KEEP;
+	record[3] = 3;
+	assert_int_equal(account_decode(&a, record, n), -1);
+}
+
 static void
 test_tokens(void **state)
 {
@@ -448,6 +478,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_files_are_private, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_file_is_an_error, setup, teardown),
 		cmocka_unit_test(test_account_words),
+		cmocka_unit_test(test_account_versions),
 		cmocka_unit_test(test_tokens),
 		cmocka_unit_test(test_hashes),
 	};
