@@ -5,7 +5,7 @@
 FLOOD ?= 10000
 
 flood: all
-	@FLOOD=$(FLOOD) POSTERN_BUILD=$(B) PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -s -p no:cacheprovider -rs tests/test_flood.py::test_flood
+	@FLOOD=$(FLOOD) POSTERN_BUILD=$(B) PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -s -p no:cacheprovider -rs tests/test_flood.py
 
 crash-store: all
 	@CRASH_ALL=1 POSTERN_BUILD=$(B) PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -rs tests/test_login.py::test_authctl_killed_at_any_moment

@@ -10,9 +10,11 @@ import signal
 import socket
 import time
 
+import pytest
+
 import harness
 from harness import CHEAP, PASSWORD
-from test_login import MESSAGES, From, b64
+from test_login import MESSAGES, From, b64, cram, plain, scram
 
 FLOOD = int(os.environ.get("FLOOD", "0"))       # how many wrong logins; 0: the short run of `make check`
 QUEUE_MOST = 256        # authd/workers.h
@@ -32,8 +34,20 @@ def reply_of_any(clients):
         return ready[0][0].data, ready[0][0].data.reply()
 
 
-def hashers(p):
-    return [pid for pid, name in harness.children(p.daemon("authd").pid) if name == "authd: hasher"]
+def logged(p, what, count):
+    """The lines of authd's log that have it; there are to be so many."""
+    authd = p.daemon("authd")
+    with authd.changed:
+        assert authd.changed.wait_for(lambda: sum(what in x for x in authd.lines) >= count, harness.TIMEOUT)
+        found = [x for x in authd.lines if what in x]
+    assert len(found) == count
+    return found
+
+
+def hasher_of(p):
+    """The one hasher. Until somebody has logged in with a password it may still be on its way."""
+    [hasher] = [pid for pid, name in harness.children(p.daemon("authd").pid) if name == "authd: hasher"]
+    return hasher
 
 
 def test_queue_of_the_hashers(make_postern):
@@ -47,7 +61,8 @@ def test_queue_of_the_hashers(make_postern):
     p.authctl("add", "u", "--maildrop", "maildir:%s" % (p.mail / "u"), "--opslimit", "2", *CHEAP[2:], password=PASSWORD)
     p.add("last")
     p.start()
-    [hasher] = hashers(p)
+    assert b"[AUTH]" in plain(p, "last", "wrong")
+    hasher = hasher_of(p)
     os.kill(hasher, signal.SIGSTOP)
     try:
         addresses, more = 10, 3
@@ -73,8 +88,51 @@ def test_queue_of_the_hashers(make_postern):
     assert {c.reply()[:11] for c in waiting} == {b"-ERR [AUTH]"}
     for c in [*waiting, right]:
         c.close()
-    asked = [b"t=2" in x for x in p.daemon("authd").lines if b"event=work of=hasher" in x]
-    assert len(asked) == len(waiting) + 1 and asked.index(True) <= addresses + 1, "%d guesses of %d went before" % (asked.index(True), len(waiting))
+    asked = [b"t=2" in x for x in logged(p, b"event=work of=hasher", 1 + len(waiting) + 1)]
+    assert asked.index(True) <= 1 + addresses + 1, "%d guesses of %d went before" % (asked.index(True), len(waiting))
+
+
+def test_only_hashes_wait_for_hashers(make_postern):
+    """While the hasher stands still: who needs no slow hash logs in. Then it is killed, and who waited is told to come again."""
+    p = make_postern({"authd": {"mechanisms": "SCRAM-SHA-256 CRAM-MD5 PLAIN", "cache-ttl": 300, "throttle": "on"}})
+    p.user("u", "maildir", MESSAGES)
+    p.add("v")
+    app, secret = (p.authctl(*args, "u", *more).stdout.decode().strip() for args, more in ((("app", "add"), ["x"]), (("secret",), [])))
+    p.passwords |= {app, secret}
+    p.start()
+    assert plain(p, "u", PASSWORD).startswith(b"+OK")
+    hasher = hasher_of(p)
+    os.kill(hasher, signal.SIGSTOP)
+    with p.connect() as waiting:
+        waiting.send(b"AUTH PLAIN " + b64(b"\0v\0" + PASSWORD.encode()) + b"\r\n")
+        assert plain(p, "u", PASSWORD).startswith(b"+OK"), "remembered"
+        assert plain(p, "u", app).startswith(b"+OK")
+        assert scram(p, "u", PASSWORD)[0].startswith(b"+OK")
+        assert cram(p, "u", secret).startswith(b"+OK")
+        os.kill(hasher, signal.SIGKILL)
+        assert b"[SYS/TEMP]" in waiting.reply()
+    deadline = time.monotonic() + harness.TIMEOUT
+    while b"[SYS/TEMP]" in (row := plain(p, "u", "wrong")):     # until there is another hasher
+        assert time.monotonic() < deadline
+    assert b"[AUTH]" in row
+
+
+@pytest.mark.skipif(not FLOOD, reason="takes a minute: make flood")
+def test_deadline_of_the_hashers(make_postern):
+    """Who has waited for a hasher for 45 seconds is told to come again."""
+    p = make_postern({"authd": {"cache-ttl": 0}})
+    p.user("u", "maildir", MESSAGES)
+    p.start()
+    assert plain(p, "u", PASSWORD).startswith(b"+OK")
+    hasher = hasher_of(p)
+    os.kill(hasher, signal.SIGSTOP)
+    with p.connect() as c:
+        c.socket.settimeout(90)
+        row = c.cmd(b"AUTH PLAIN " + b64(b"\0u\0" + PASSWORD.encode()))
+        assert b"[SYS/TEMP]" in row
+    os.kill(hasher, signal.SIGCONT)
+    p.daemon("authd").wait_line("event=login result=fail reason=timeout")
+    assert plain(p, "u", PASSWORD).startswith(b"+OK")
 
 
 class Guesser:
@@ -176,6 +234,7 @@ def test_flood(make_postern):
         p.own(path)
         p.authctl("import", "dovecot", path, *cost)
     p.start()
+    log_in(p, "127.0.7.200", users[0])
     before = memory(p)
     start, took = time.monotonic(), []
     flood = Flood(p, count, addresses, each, users)
@@ -189,8 +248,8 @@ def test_flood(make_postern):
     assert not any(b"child-died" in x for x in p.daemon("authd").lines)
     grown = after["authd: verifier"] - before["authd: verifier"]
     assert grown < 16 * 1024, "the verifier has grown by %d KiB" % grown
-    lines = [x for x in p.daemon("authd").lines if b"event=login" in x]
-    assert sum(b"result=ok" in x for x in lines) == owners
+    lines = logged(p, b"event=login", count + owners + 1)
+    assert sum(b"result=ok" in x for x in lines) == owners + 1
     if FLOOD:
         took.sort()
         print("\n%d wrong logins from %d addresses in %.0f s: %s" % (count, addresses, seconds, dict(flood.answers)))

@@ -679,39 +679,101 @@ def test_no_password_stays_in_memory(login):
         assert c.quit().startswith(b"+OK")
 
 
+LONG = pytest.mark.skipif("CRASH_ALL" not in os.environ, reason="of the long run: make crash-store")
+
+
+class Killed:
+    """Runs authctl and kills it at one of its system calls."""
+
+    def __init__(self, p, directory):
+        self.p, self.killer = p, directory / "killer"
+        subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", self.killer,
+                        harness.REPO / "tests" / "crash" / "killer.c"], check=True, timeout=60)
+
+    def at(self, stop, argv, typed=b""):
+        """False once `stop` is beyond its last call."""
+        # the shell waits for a line and becomes authctl: so it is traced from its first call on
+        argv = ["/bin/sh", "-c", 'read line && exec "$@"', "sh", *[str(x) for x in self.p.argv("authctl", *argv)]]
+        ctl = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self.p.popen_as())
+        while not _reads(ctl.pid):
+            time.sleep(0.002)
+        kill = subprocess.Popen([self.killer, str(stop), str(ctl.pid)], stdout=subprocess.PIPE)
+        assert kill.stdout.readline() == b"ready\n"
+        ctl.communicate(b"\n" + typed, timeout=60)
+        return not kill.communicate(timeout=60)[0].startswith(b"ended")
+
+    def calls(self, argv, typed):
+        """So many there are, about: the last number at which it still lives. The store is left as it was before."""
+        low, high = 1, 4096
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.whole(middle, argv, typed) else (low, middle - 1)
+        return low
+
+    def whole(self, stop, argv, typed):
+        with kept(self.p):
+            return self.at(stop, argv, typed)
+
+
+@contextlib.contextmanager
+def kept(p):
+    """The store is put back afterwards."""
+    saved = {path: path.read_bytes() for path in p.dir.glob("*.db*")}
+    yield
+    for path in p.dir.glob("*.db*"):
+        if path not in saved:
+            path.unlink()
+    for path, data in saved.items():
+        path.write_bytes(data)
+    p.own(p.dir)
+
+
+def state(p):
+    """What the store says of all its users and of u's password."""
+    users = json.loads(p.authctl("list", "--json").stdout)
+    return sorted(map(str, users)), [p.authctl("test", "u", password=x, check=False).returncode for x in (PASSWORD, OTHER)]
+
+
+def _reads(pid):
+    """Does it wait for its standard input?"""
+    try:
+        return os.readlink("/proc/%d/fd/0" % pid).startswith("pipe:") and \
+            pathlib.Path("/proc/%d/syscall" % pid).read_text().split()[:2] == ["0", "0x0"]
+    except OSError:
+        return False
+
+
 @pytest.mark.skipif(not harness.IS_ROOT, reason="NOT RUN: needs root to trace what does not dump core")
-def test_authctl_killed_at_any_moment(make_postern, tmp_path):
-    """authctl killed before and after its system calls while it changes a password: the store is the old or the new one."""
+@pytest.mark.parametrize("argv,typed", [
+    (("passwd", "u", *CHEAP), OTHER), (("del", "u"), ""), (("import", "shadow", "FILE", "--replace", *CHEAP), ""),
+    *[pytest.param(*x, marks=LONG) for x in (
+        (("add", "new", "--maildrop", "mbox:/x", *CHEAP), PASSWORD), (("lock", "u"), ""), (("app", "add", "u", "phone"), ""),
+        (("secret", "u"), ""), (("cert", "add", "u", "ab" * 32), ""))]],
+    ids=lambda x: x[0] if isinstance(x, tuple) else "")
+def test_authctl_killed_at_any_moment(make_postern, tmp_path, argv, typed):
+    """
+    authctl killed before and after its system calls while it changes the store (all of them in `make crash-store`, nine in `make check`):
+    all there is to be seen is the old state or the new one, and the next change works.
+    """
     p = make_postern()
     p.add("u", "maildir:/nonexistent")
-    killer = tmp_path / "killer"
-    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", killer,
-                    harness.REPO / "tests" / "crash" / "killer.c"], check=True, timeout=60)
-    passwords, now, ended, stop = (PASSWORD, OTHER), 0, False, 3
-    step = 1 if "CRASH_ALL" in os.environ else 23
-    while not ended:
-        argv = [str(x) for x in p.argv("authctl", "passwd", "u", *CHEAP)]
-        ctl = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, **p.popen_as())
-        while "pipe" not in _wchan(ctl.pid):
-            time.sleep(0.002)
-        kill = subprocess.Popen([killer, str(stop), str(ctl.pid)], stdout=subprocess.PIPE)
-        assert kill.stdout.readline() == b"ready\n"
-        ctl.communicate((passwords[1 - now] + "\n").encode(), timeout=60)
-        ended = kill.communicate(timeout=60)[0].startswith(b"ended")
-        good = [p.authctl("test", "u", password=x, check=False).returncode == 0 for x in passwords]
-        assert sum(good) == 1, (stop, good)
-        now = good.index(True)
-        assert b"maildir:/nonexistent" in p.authctl("list").stdout
-        stop += step
-
-
-def _wchan(pid):
-    """In which call it waits: "pipe" while it wants its password."""
-    try:
-        return "pipe" if os.readlink("/proc/%d/fd/0" % pid).startswith("pipe:") and \
-            (pathlib.Path("/proc/%d/syscall" % pid).read_text().split()[:2] == ["0", "0x0"]) else ""
-    except OSError:
-        return ""
+    file = p.dir / "FILE"
+    file.write_text("u:%s:1::::::\nv:%s:1::::::\n" % (SHA512, SHA512))
+    p.own(file)
+    argv, typed = [file if x == "FILE" else x for x in argv], (typed + "\n").encode()
+    killed, old = Killed(p, tmp_path), state(p)
+    with kept(p):
+        assert not killed.at(1 << 20, argv, typed)
+        new = state(p)
+    assert new != old and state(p) == old
+    last = killed.calls(argv, typed)
+    # what it does to the store is at the end
+    steps = range(1, last + 2) if "CRASH_ALL" in os.environ else range(last - 80, last + 2, 10)
+    for stop in steps:
+        with kept(p):
+            killed.at(stop, argv, typed)
+            assert state(p) in (old, new), stop
+            p.authctl("add", "next", *CHEAP, password=PASSWORD)
 
 
 def guessing(man):
