@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -29,21 +30,25 @@
 #define MAGIC_LUSTRE	0x0BD00BD0
 #define MAGIC_GPFS	0x47504653
 
-bool
-lock_flock_is_ours(int fd, const struct conf *c, bool mbox)
+static bool
+is_local(int fd)
 {
 	static const unsigned long shared[] = { NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, MAGIC_SMB2, MAGIC_CIFS, 0x00c36400 /* Ceph */,
 		FUSE_SUPER_MAGIC, V9FS_MAGIC, AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, OCFS2_SUPER_MAGIC, MAGIC_LUSTRE, MAGIC_GPFS };
 	struct statfs fs;
 
-	if (mbox && conf_has(&c->mbox_locks, LOCK_FLOCK))
-		return false;
 	if (fstatfs(fd, &fs) == -1)
 		return true;
 	for (size_t i = 0; i < sizeof shared / sizeof shared[0]; i++)
 		if ((unsigned long)(uint32_t)fs.f_type == shared[i])
 			return false;
 	return true;
+}
+
+bool
+lock_flock_is_ours(int fd, const struct conf *c, bool mbox)
+{
+	return !(mbox && conf_has(&c->mbox_locks, LOCK_FLOCK)) && is_local(fd);
 }
 
 static void
@@ -185,21 +190,49 @@ session_lock_release(struct session_lock *l)
 }
 
 #define DOTLOCK_MARK "\npostern\n"	/* behind the pid: what one of our own workers has made */
+#define DOTLOCK_OURS_S 2		/* and held for so long, with somebody else having the session lock: left behind */
+
+/* Made before this host was booted, on a disk of its own: then nobody is alive who can have made it. */
+static bool
+before_boot(int directory, const struct stat *st)
+{
+	struct timespec now, up;
+
+	if (!is_local(directory) || clock_gettime(CLOCK_REALTIME, &now) == -1 || clock_gettime(CLOCK_BOOTTIME, &up) == -1)
+		return false;
+	int64_t boot = (int64_t)(now.tv_sec - up.tv_sec) * 1000000000 + now.tv_nsec - up.tv_nsec;
+	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec < boot;
+}
+
+/* Asked of /proc: a worker in its cell may signal nobody, not even with nothing. */
+static bool
+is_alive(uint64_t pid)
+{
+	char process[32];
+
+	snprintf(process, sizeof process, "/proc/%lu", (unsigned long)pid);
+	return access(process, F_OK) == 0 || errno != ENOENT;
+}
 
 /*
- * Is a dotlock left behind? Its content is the holder's pid, or 0, or nothing. One of our own workers holds the
- * session lock as long as it has a dotlock, and now we have that: so if it is not alive, its dotlock is nobody's.
- * Another program's must be old as well.
+ * Is a dotlock left behind? Its content is the holder's pid, or 0, or nothing (so it is, too, where the power was cut
+ * before the content was on disk). Another program's must be old, and that program not alive.
+ *
+ * One of our own workers holds the session lock as long as it works under a dotlock, and now we have that: so its
+ * dotlock is nobody's. Who seems to be alive has got the pid of one that died; or it is the worker of a mailbox of this
+ * name that was replaced, which finds that out and lets go at once.
  */
 static bool
 dotlock_is_stale(int directory, const char *name, struct stat *st)
 {
-	char text[32] = "", process[32];
+	char text[32] = "";
 	uint64_t pid = 0;
 	int fd;
 
 	if (fstatat(directory, name, st, AT_SYMLINK_NOFOLLOW) == -1 || !S_ISREG(st->st_mode))
 		return false;
+	if (before_boot(directory, st))
+		return true;
 	fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd != -1) {
 		ssize_t n = read(fd, text, sizeof text - 1);
@@ -207,13 +240,14 @@ dotlock_is_stale(int directory, const char *name, struct stat *st)
 		close(fd);
 	}
 	size_t digits = strspn(text, "0123456789");
-	bool ours = strcmp(text + digits, DOTLOCK_MARK) == 0, old = st->st_mtime <= time(NULL) - DOTLOCK_STALE_S;
+	bool ours = strcmp(text + digits, DOTLOCK_MARK) == 0;
+	time_t age = time(NULL) - st->st_mtime;
 	text[digits] = '\0';
 	if (number_parse(text, 1, INT32_MAX, &pid) != NULL)
-		return old;	/* it does not say who: then age decides */
-	/* asked of /proc: a worker in its cell may signal nobody, not even with nothing */
-	snprintf(process, sizeof process, "/proc/%lu", (unsigned long)pid);
-	return (ours || old) && access(process, F_OK) == -1 && errno == ENOENT;
+		return age >= DOTLOCK_STALE_S;	/* it does not say who: then age decides */
+	if (ours)
+		return age >= DOTLOCK_OURS_S || !is_alive(pid);
+	return age >= DOTLOCK_STALE_S && !is_alive(pid);
 }
 
 /* A new file that holds the pid. 0 with *made, or an errno. */
@@ -298,12 +332,28 @@ delivery_fcntl(int fd, short type)
 	return fcntl(fd, F_OFD_SETLK, &whole) == 0 ? 0 : errno == EACCES ? EAGAIN : errno;
 }
 
+static struct delivery_lock *has_dotlock;	/* made by this process, which may have to end */
+
+/* At the end of a process that could not say goodbye: what it made itself goes with it. */
+static void
+dotlock_abandon(void)
+{
+	if (has_dotlock != NULL)
+		dotlock_remove(has_dotlock->directory, has_dotlock->dotlock, has_dotlock->dotlock_made.st_dev, has_dotlock->dotlock_made.st_ino);
+	has_dotlock = NULL;
+}
+
 static int
 delivery_dotlock(struct delivery_lock *l)
 {
+	static bool watched;
 	int error = dotlock_make(l->directory, l->dotlock, getpid(), &l->dotlock_made);
 
 	l->dotlock_by_parent = false;
+	if (error == 0) {
+		has_dotlock = l;
+		watched = watched || atexit(dotlock_abandon) == 0;
+	}
 	if (error == EACCES || error == EPERM) {
 		l->dotlock_by_parent = true;
 		error = ask_privileged(PRIVILEGED_DOTLOCK_MAKE);
@@ -351,7 +401,7 @@ delivery_lock_release(struct delivery_lock *l)
 		else if (l->dotlock_by_parent)
 			ask_privileged(PRIVILEGED_DOTLOCK_REMOVE);
 		else
-			dotlock_remove(l->directory, l->dotlock, l->dotlock_made.st_dev, l->dotlock_made.st_ino);
+			dotlock_abandon();
 	}
 	l->held = 0;
 }
@@ -373,10 +423,24 @@ delivery_try_all(struct delivery_lock *l)
 	return 0;
 }
 
+/*
+ * Somebody has another of the locks, and has had it for long. If he waits for the dotlock meanwhile, and that is a dead
+ * worker's, we would wait for him as he for us: it is taken over and given back.
+ */
+static void
+delivery_yield(struct delivery_lock *l)
+{
+	for (uint32_t i = 0; i < l->kinds->count; i++)
+		if (l->kinds->item[i] == LOCK_DOTLOCK && delivery_dotlock(l) == 0)
+			l->held = 1u << LOCK_DOTLOCK;
+	delivery_lock_release(l);
+}
+
 int
 delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive)
 {
-	int64_t begun = clock_ms(), end = begun + DELIVERY_WAIT_MS;
+	int64_t begun = clock_ms();
+	bool yielded = false;
 	int error, pause = 5;
 
 	l->fd = fd;
@@ -384,15 +448,19 @@ delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive)
 	l->held = 0;
 	/*
 	 * Never one lock while waiting for another: an agent that takes them in another order would wait for us as we
-	 * for it. No event tells that a dotlock has gone, so it is tried again after a time that grows, and is not the
-	 * same for everybody.
+	 * for it. No event tells that a dotlock has gone, so it is tried again after a time that is not the same for
+	 * everybody, and that does not grow so much that deliverers, one after the other, would keep us out.
 	 */
-	while ((error = delivery_try_all(l)) == EAGAIN && clock_ms() < end) {
+	while ((error = delivery_try_all(l)) == EAGAIN && clock_ms() < begun + DELIVERY_WAIT_MS) {
 		uint8_t jitter = 0;
+		if (!yielded && clock_ms() > begun + DELIVERY_YIELD_MS) {
+			delivery_yield(l);
+			yielded = true;
+		}
 		if (getrandom(&jitter, sizeof jitter, GRND_NONBLOCK) != sizeof jitter)
 			jitter = 128;
 		poll(NULL, 0, pause + pause * jitter / 256);
-		if (pause < 200)
+		if (pause < 40)
 			pause *= 2;
 	}
 	if (pause > 5 || error == EAGAIN)

@@ -21,6 +21,7 @@
 #include "conf.h"
 
 #define DELIVERY_WAIT_MS	20000	/* how long the delivery locks are waited for */
+#define DELIVERY_YIELD_MS	2000	/* and after so long a dead worker's dotlock no longer keeps anybody off */
 #define TAKEOVER_WAIT_MS	20000	/* how long the session before this one has to end, once it was told */
 #define GRACE_WAIT_MS		300	/* and if it was not: its client may just have hung up */
 #define DOTLOCK_STALE_S		600	/* unchanged for so long, and its holder not alive: left behind */
@@ -69,7 +70,7 @@ struct delivery_lock {
  * writing. 0, or -1 with errno: ETIMEDOUT, or what made one of them impossible.
  */
 int delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive);
-/* Gives all back. */
+/* Gives all back. (A dotlock that this process made itself goes with exit(3), too.) */
 void delivery_lock_release(struct delivery_lock *l);
 
 /*
