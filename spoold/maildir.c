@@ -10,6 +10,7 @@
  * client has been answered. If a move fails, those before it are undone; if the process is killed, whoever opens the
  * maildrop next carries the list out. With server-copy = archive they move to the folder .Archive instead, and stay.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@
 #include "wire.h"
 
 #define NO_MESSAGE UINT32_MAX
+#define HIDDEN "tmp/postern."	/* and the session's id, and a number */
 #define TMP_STALE_S (36 * 3600)
 #define ARCHIVE_TWINS 1000
 #define DEFER_MS 1000		/* so long an UPDATE moves files before it answers */
@@ -42,9 +44,10 @@ struct maildir {
 	struct stamp listed[PART_COUNT];
 	bool changed;			/* the cache does not know it as it is */
 	int archive;			/* the archive's cur/; -1: messages are removed */
-	struct intent hidden;		/* what an UPDATE has moved to tmp/, by the names it had */
-	struct intent recovered;	/* what one before this had, or was to */
-	struct intent archived, archived_as;	/* and to the archive, with the names it has there */
+	struct intent moved, moved_as;	/* what an UPDATE has moved to tmp/ or to the archive, and the names it has there */
+	struct intent left;		/* in tmp/: what UPDATEs before this have moved there and not removed */
+	char id[SESSION_ID_SIZE];	/* part of the names in tmp/ */
+	uint32_t hidden;		/* the next one's number */
 	struct intent deferred;		/* what it is still to move, all of it; the journal has it */
 	int journal;			/* of `deferred` */
 };
@@ -492,13 +495,6 @@ sync_parts(const struct maildir *d, const struct act *a)
 	return 0;
 }
 
-/* "cur/FILE" in tmp/. */
-static void
-hidden_name(char hidden[static PART_PREFIX + NAME_MAX + 1], const char *name)
-{
-	snprintf(hidden, PART_PREFIX + NAME_MAX + 1, "tmp/%s", name + PART_PREFIX);
-}
-
 /* Never over another file. 0, or -1 with errno. */
 static int
 rename_free(int root, const char *from, const char *to)
@@ -517,20 +513,30 @@ rename_free(int root, const char *from, const char *to)
 	return renameat(root, from, root, to);
 }
 
-/* Moves a message to tmp/. */
+/* It is `to` now: remembers that, or moves it back. */
+static int
+has_moved(struct maildir *d, const char *name, const char *to)
+{
+	if (intent_add(&d->moved, name, strlen(name)) == 0 && intent_add(&d->moved_as, to, strlen(to)) == 0)
+		return 0;
+	renameat(d->root, to, d->root, name);
+	errno = ENOMEM;
+	return -1;
+}
+
+/*
+ * Moves a message to tmp/, under a name of our own: by its own it may still be there, if who delivers it has linked it
+ * to new/ just now.
+ */
 static int
 act_hide(struct maildir *d, const char *name)
 {
-	char hidden[PART_PREFIX + NAME_MAX + 1];
+	char to[sizeof HIDDEN + SESSION_ID_SIZE + 16];
 
-	hidden_name(hidden, name);
-	if (rename_free(d->root, name, hidden) == -1)
+	snprintf(to, sizeof to, HIDDEN "%s.%u", d->id, (unsigned)d->hidden++);
+	if (rename_free(d->root, name, to) == -1)
 		return errno == ENOENT ? 1 : -1;
-	if (intent_add(&d->hidden, name, strlen(name)) == 0)
-		return 0;
-	renameat(d->root, hidden, d->root, name);
-	errno = ENOMEM;
-	return -1;
+	return has_moved(d, name, to);
 }
 
 /* Moves a message to the archive. A name that is taken there is another message's. */
@@ -546,11 +552,7 @@ act_archive(struct maildir *d, const char *name)
 			continue;
 	if (result == -1)
 		return errno == ENOENT ? 1 : -1;
-	if (intent_add(&d->archived, name, strlen(name)) == 0 && intent_add(&d->archived_as, to, strlen(to)) == 0)
-		return 0;
-	renameat(d->root, to, d->root, name);
-	errno = ENOMEM;
-	return -1;
+	return has_moved(d, name, to);
 }
 
 /* How messages go: to the archive; else to tmp/, or, if there is none, at once. */
@@ -562,7 +564,7 @@ static int
 	return faccessat(d->root, "tmp", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? act_hide : act_remove;
 }
 
-/* Carries out what an UPDATE that was cut off had begun. What it had moved to tmp/ already is swept with the rest. */
+/* Carries out what an UPDATE that was cut off had begun. */
 static int
 intent_carry_out(struct maildir *d, const struct intent *i)
 {
@@ -573,8 +575,9 @@ intent_carry_out(struct maildir *d, const struct intent *i)
 	a.on = way_out(d);
 	if (act_on_all(d, &a, i) == -1 || sync_parts(d, &a) == -1)
 		return -1;
-	for (const char *p = i->names; d->archive == -1 && p < i->names + i->length; p += strlen(p) + 1)
-		if (intent_add(&d->recovered, p, strlen(p)) == -1)
+	const struct intent *to = &d->moved_as;
+	for (const char *p = to->names; d->archive == -1 && p < to->names + to->length; p += strlen(p) + 1)
+		if (intent_add(&d->left, p, strlen(p)) == -1)
 			return -1;
 	return 0;
 }
@@ -586,9 +589,8 @@ intent_carried_out(struct maildir *d)
 	if (d->archive != -1)
 		close(d->archive);
 	d->archive = -1;
-	intent_free(&d->hidden);
-	intent_free(&d->archived);
-	intent_free(&d->archived_as);
+	intent_free(&d->moved);
+	intent_free(&d->moved_as);
 }
 
 static int
@@ -645,6 +647,30 @@ maildir_scan_known(struct maildrop *m, struct maildir *d, struct inventory *old)
 	return result;
 }
 
+/*
+ * What a worker that was killed between the move and the removal has left in tmp/: it has been decided, or is by the
+ * journal. Removed once the client has been told what is there. What cannot be listed now is another time.
+ */
+static int
+find_left(struct maildir *d)
+{
+	char name[sizeof "tmp/" + NAME_MAX];
+	const struct dirent *e;
+	int result = 0, fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *tmp = fd != -1 ? fdopendir(fd) : NULL;
+
+	while (result == 0 && tmp != NULL && (e = readdir(tmp)) != NULL) {
+		snprintf(name, sizeof name, "tmp/%s", e->d_name);
+		if (strncmp(name, HIDDEN, sizeof HIDDEN - 1) == 0)
+			result = intent_add(&d->left, name, strlen(name));
+	}
+	if (tmp != NULL)
+		closedir(tmp);
+	else if (fd != -1)
+		close(fd);
+	return result;
+}
+
 static int
 maildir_scan(struct maildrop *m)
 {
@@ -654,6 +680,9 @@ maildir_scan(struct maildrop *m)
 
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
+	session_id(d->id);
+	if (find_left(d) == -1)
+		return maildrop_fail(m, "tmp");
 	if (journal != -1) {
 		result = maildir_recover(m, d, journal);
 		close(journal);
@@ -818,22 +847,15 @@ marked_names(struct maildrop *m, const uint8_t *marks, struct intent *list)
 static uint32_t
 unhide(struct maildir *d)
 {
-	char hidden[PART_PREFIX + NAME_MAX + 1];
+	const char *as = d->moved_as.names;
 	uint32_t lost = 0;
 
-	for (const char *p = d->hidden.names; d->hidden.count > 0 && p < d->hidden.names + d->hidden.length; p += strlen(p) + 1) {
-		hidden_name(hidden, p);
-		if (rename_free(d->root, hidden, p) == -1)
-			lost++;
-	}
-	intent_free(&d->hidden);
-	const char *as = d->archived_as.names;
-	for (const char *p = d->archived.names; d->archived.count > 0 && p < d->archived.names + d->archived.length;
+	for (const char *p = d->moved.names; d->moved.count > 0 && p < d->moved.names + d->moved.length;
 	    p += strlen(p) + 1, as += strlen(as) + 1)
 		if (rename_free(d->root, as, p) == -1)
 			lost++;
-	intent_free(&d->archived);
-	intent_free(&d->archived_as);
+	intent_free(&d->moved);
+	intent_free(&d->moved_as);
 	return lost;
 }
 
@@ -1068,16 +1090,12 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	return maildrop_fail(m, "update");
 }
 
-/* Removes the files of a list that were moved to tmp/. */
+/* Removes the files of a list. */
 static void
 sweep_list(const struct maildir *d, struct intent *list)
 {
-	char hidden[PART_PREFIX + NAME_MAX + 1];
-
-	for (const char *p = list->names; list->count > 0 && p < list->names + list->length; p += strlen(p) + 1) {
-		hidden_name(hidden, p);
-		unlinkat(d->root, hidden, 0);
-	}
+	for (const char *p = list->names; list->count > 0 && p < list->names + list->length; p += strlen(p) + 1)
+		unlinkat(d->root, p, 0);
 	intent_free(list);
 }
 
@@ -1086,7 +1104,7 @@ maildir_untidy(const struct maildrop *m)
 {
 	const struct maildir *d = m->of_store;
 
-	return d->hidden.count > 0 || d->recovered.count > 0;
+	return d->archive == -1 && d->moved_as.count > 0;
 }
 
 /*
@@ -1099,8 +1117,7 @@ maildir_sweep(struct maildrop *m)
 	struct maildir *d = m->of_store;
 	int fd;
 
-	sweep_list(d, &d->hidden);
-	sweep_list(d, &d->recovered);
+	sweep_list(d, &d->moved_as);
 	fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd == -1)
 		return;
@@ -1112,6 +1129,7 @@ maildir_remember(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
 
+	sweep_list(d, &d->left);
 	if (d->changed && (maildrop_cache(m) == NULL || cache_store(m->cache, m->inventory, m->seen) == -1))
 		log_text(LOG_INFO, "the cache could not be written: %s", strerror(errno));
 	d->changed = false;
@@ -1130,7 +1148,7 @@ maildir_close(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
 	int fds[] = { d->root, d->part[PART_NEW], d->part[PART_CUR], d->archive };
-	struct intent *lists[] = { &d->hidden, &d->recovered, &d->archived, &d->archived_as, &d->deferred };
+	struct intent *lists[] = { &d->moved, &d->moved_as, &d->left, &d->deferred };
 
 	session_lock_release(&d->session);
 	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)

@@ -361,6 +361,67 @@ recovery(void **state)
 	assert_int_equal(access(journal_path, F_OK), -1);
 }
 
+static uint32_t
+in_tmp(void)
+{
+	int fd = openat(root, "tmp", O_RDONLY | O_DIRECTORY);
+	DIR *d = fdopendir(fd);
+	const struct dirent *e;
+	uint32_t count = 0;
+
+	while ((e = readdir(d)) != NULL)
+		count += e->d_name[0] != '.';
+	closedir(d);
+	return count;
+}
+
+/* Killed after the answer, before the files in tmp/ are removed: whoever comes next does it, and leaves those of others. */
+static void
+left_in_tmp(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	put("new/1.h", "one\n");
+	put("new/2.h", "two\n");
+	put("new/3.h", "three\n");
+	put("tmp/4.h", "being delivered\n");
+	open_drop();
+	assert_int_equal(update("DD-", &t), 0);
+	close_drop();
+	assert_int_equal(in_tmp(), 3);
+	put("new/1.h", "one\n");	/* from a backup */
+	put("new/2.h", "two\n");
+	open_drop();
+	assert_int_equal(in_tmp(), 1);
+	assert_int_equal(update("DD-", &t), 0);
+	assert_int_equal(t.deleted, 2);
+	m.store->sweep(&m);
+	assert_int_equal(in_tmp(), 1);
+	assert_true(there("tmp/4.h"));
+	close_drop();
+}
+
+/* Who delivers makes the name in new/ by a link, and removes that in tmp/ after it. */
+static void
+still_in_tmp(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	put("tmp/1.h", "one\n");
+	put("new/2.h", "two\n");
+	assert_int_equal(linkat(root, "tmp/1.h", root, "new/1.h", 0), 0);
+	open_drop();
+	assert_int_equal(update("DD", &t), 0);
+	assert_int_equal(t.deleted, 2);
+	assert_false(there("new/1.h"));
+	assert_true(there("tmp/1.h"));
+	m.store->sweep(&m);
+	assert_int_equal(in_tmp(), 1);
+	close_drop();
+}
+
 /* Whatever is not whole, or not of this Maildir, removes nothing. */
 static void
 journals(void **state)
@@ -439,6 +500,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(fetch_finds_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(updates, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(recovery, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(left_in_tmp, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(still_in_tmp, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(journals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(readonly, set_up, tear_down),
 	};
