@@ -360,6 +360,22 @@ db_errno(int error)
 	return -1;
 }
 
+/*
+ * Berkeley DB makes a file as __db.NAME and renames it. Where that was cut off it waits, for ever, for whoever is making
+ * it; but whoever makes one of our files has a lock of it, and now we do.
+ */
+static void
+remove_unfinished(const char *path)
+{
+	char unfinished[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	int directory = slash != NULL ? (int)(slash + 1 - path) : 0;
+	int n = snprintf(unfinished, sizeof unfinished, "%.*s__db.%s", directory, path, path + directory);
+
+	if (n > 0 && (size_t)n < sizeof unfinished)
+		unlink(unfinished);
+}
+
 /* Berkeley DB is given no environment: no region files, no locks, and its complaints go nowhere; ours go to the log. */
 int
 db_open(DB **db, const char *path, uint32_t flags, uint32_t cache)
@@ -368,6 +384,8 @@ db_open(DB **db, const char *path, uint32_t flags, uint32_t cache)
 
 	if (error != 0)
 		return db_errno(error);
+	if ((flags & DB_CREATE) != 0)
+		remove_unfinished(path);
 	(*db)->set_errfile(*db, NULL);
 	(*db)->set_cachesize(*db, 0, cache, 1);
 	error = (*db)->open(*db, NULL, path, NULL, DB_HASH, flags, 0600);

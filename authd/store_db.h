@@ -16,7 +16,7 @@
 
 /* Sets errno for an error of Berkeley DB, whose own numbers are negative; returns -1. */
 int db_errno(int error);
-/* Opens a hash file without an environment, with so much memory for pages. 0, or -1 with errno. */
+/* Opens a hash file without an environment, with so much memory for pages; DB_CREATE: under a lock. 0, or -1 with errno. */
 int db_open(DB **db, const char *path, uint32_t flags, uint32_t cache);
 /* 1 and the record, 0 if there is none, -1 with errno (EPROTO: larger than `size`). */
 int db_get(DB *db, const void *name, size_t length, uint8_t *record, uint32_t size, size_t *got);

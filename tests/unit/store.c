@@ -464,6 +464,27 @@ test_hashes(void **state)
 	assert_int_equal(hash_fits("", ""), 0);
 }
 
+/* Cut off in making the file, which Berkeley DB takes for somebody who is still at it. */
+static void
+test_unfinished_file_is_nobody(void **state)
+{
+	static const char *const left[] = { "__db.users.db.new", "__db.maildrops.db.new" };
+	struct store_edit e;
+	char path[160];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
+		snprintf(path, sizeof path, "%s/%s", directory, left[i]);
+		FILE *f = fopen(path, "w");
+		assert_non_null(f);
+		fclose(f);
+	}
+	alarm(20);
+	assert_int_equal(edit_begin(&e, users, (gid_t)-1, EDIT_CACHE), 0);
+	edit_abandon(&e);
+	alarm(0);
+}
+
 int
 main(void)
 {
@@ -475,6 +496,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_abandoned_change_is_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dead_writer_is_nobody, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unfinished_file_is_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files_are_private, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_file_is_an_error, setup, teardown),
 		cmocka_unit_test(test_account_words),
