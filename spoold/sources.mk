@@ -3,7 +3,8 @@ SPOOLD_SOURCES = spoold/main.c spoold/check.c spoold/front.c spoold/grant.c spoo
 	spoold/journal.c spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c lib/accounts.c lib/advice_accounts.c
 SPOOLD_LIBS = -ldb-5.3 -lnettle -lxxhash
 SPOOLCTL_SOURCES = lib/advice_accounts.c spoold/spoolctl.c spoold/ctl_talk.c spoold/ctl_print.c spoold/ctl_who.c spoold/ctl_look.c spoold/ctl_show.c spoold/ctl_maildrop.c \
-	spoold/ctl_metrics.c spoold/ctl_certificate.c spoold/doctor.c
+	spoold/ctl_metrics.c spoold/ctl_certificate.c spoold/doctor.c spoold/doctor_host.c spoold/doctor_conf.c \
+	spoold/doctor_tls.c spoold/doctor_mail.c spoold/doctor_login.c
 SPOOLCTL_LIBS = -lgnutls
 
 # Looking for line starts in every octet of an mbox is worth vectors.

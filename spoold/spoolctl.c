@@ -1,5 +1,7 @@
 /* spoolctl: the command line. What the commands do is in ctl_*.c and doctor*.c. */
 #include <getopt.h>
+#include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,6 +116,32 @@ options_first(int argc, char **argv)
 	}
 }
 
+/* With a broken configuration the others can do nothing; the doctor names it like any other trouble. */
+static void
+doctor_first(int argc, char **argv)
+{
+	static struct conf conf;
+	const char *path = CONF_PATH_DEFAULT;
+	char error[1024];
+	bool json = false, doctor = false, given = false;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
+			path = argv[++i];
+			given = true;
+		} else if (argv[i][0] == '-' && argv[i][1] != '-')
+			return;
+		else
+			break;
+	}
+	for (int i = 1; i < argc; i++) {
+		doctor = doctor || (strcmp(argv[i], "doctor") == 0 && (i == 1 || (i == 3 && given)));
+		json = json || strcmp(argv[i], "--json") == 0;
+	}
+	if (doctor && conf_load(&conf, path, !given, error, sizeof error) == -1)
+		exit(doctor_cannot_begin(error, json));
+}
+
 static const char *
 on_option(int option, const char *argument)
 {
@@ -137,8 +165,11 @@ main(int argc, char **argv)
 	struct options options;
 
 	descriptors_sane();
+	if (sodium_init() == -1)
+		fatal("libsodium cannot be used");
 	log_start("spoolctl");
 	options_first(argc, argv);
+	doctor_first(argc, argv);
 	setenv("POSIXLY_CORRECT", "1", 1);	/* the shared parser stops at the command */
 	options_on_advice(advice_accounts);
 	options_parse(argc, argv, usage, "", on_option, &options, &conf);

@@ -31,6 +31,8 @@ int command_recover(const struct conf *c, const struct arguments *a);
 int command_uidl_diff(const struct conf *c, const struct arguments *a);
 int command_metrics(const struct conf *c, const struct arguments *a);
 int command_doctor(const struct conf *c, const struct arguments *a);
+/* The configuration cannot even be read. */
+int doctor_cannot_begin(const char *error, bool json);
 
 /* Writes "spoolctl: ..." to standard error. Returns 1. */
 int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
