@@ -78,14 +78,16 @@ def inetd(m, root, context, wait):
     m.run("systemctl", "restart", "inetd.service")
     logs_in(m, context)
     m.run("systemctl", "stop", "inetd.service")
-    m.sh("for p in $(ps -eo pid=,args= | awk '/libexec\\/postern\\/pop3d/ && !/awk/ { print $1 }'); do kill $p; done", check=False)
+    for pid, comm in m.processes().items():
+        if comm.startswith("pop3d"):        # those that inetd started to wait are not its any more
+            m.run("kill", pid, check=False)
     nobody_listens(m)
 
 
 def xinetd(m, root, context):
+    m.sh("dpkg -r openbsd-inetd && dpkg -i /srv/xinetd_*.deb")
     text = (root / EXAMPLES[1:] / "inetd/xinetd.conf").read_text().replace("disable\t\t= yes", "disable\t\t= no")
     (root / "etc/xinetd.d/postern").write_text(text)
-    m.sh("dpkg -r openbsd-inetd && dpkg -i /srv/xinetd_*.deb")
     m.run("systemctl", "restart", "xinetd.service")
     logs_in(m, context)
     m.run("systemctl", "stop", "xinetd.service")

@@ -105,21 +105,26 @@ def certificate(root):
     return ssl.create_default_context(cafile=str(chain))
 
 
-def package(folder):
-    """The Debian package of this tree as it stands, built in a copy of it. Returns its path."""
-    source = folder / "source"
-    shutil.rmtree(source, ignore_errors=True)
-    for old in folder.glob("postern*_*"):
-        old.unlink()
-    source.mkdir(parents=True)
+def sources(to):
+    """A copy of this tree as it stands, without what was built."""
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
     try:
         files = run("git", "-C", REPO, "ls-files", "-co", "--exclude-standard").splitlines()
     except (Failed, FileNotFoundError):
         files = [str(f.relative_to(REPO)) for f in REPO.rglob("*") if f.is_file() and f.parts[len(REPO.parts)] not in ("build", ".git")]
     for name in files:
         if (REPO / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPO / name, source / name)
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPO / name, to / name)
+    return to
+
+
+def package(folder):
+    """The Debian package of this tree as it stands, built in a copy of it. Returns its path."""
+    for old in folder.glob("postern*_*"):
+        old.unlink()
+    source = sources(folder / "source")
     run("make", "-s", "deb", cwd=source)
     return next(folder.glob("postern_*.deb"))
 
@@ -212,7 +217,7 @@ class Machine:
         found = {}
         for row in self.run("ps", "-eo", "pid,comm,args").splitlines()[1:]:
             pid, comm, args = row.split(None, 2)
-            if "libexec/postern/" in args:
+            if "libexec/postern/" in args or comm.startswith("pop3d"):
                 found[int(pid)] = comm
         return found
 
