@@ -75,7 +75,7 @@ EXAMPLES = $(PREFIX)/share/postern
 
 UNITS_SYSTEMD = $(notdir $(wildcard etc/systemd/*.socket etc/systemd/*.service etc/systemd/*.timer))
 DOCUMENTS = README.md NEWS INSTALL LICENSE $(wildcard README.fr.md INSTALL.fr doc/*.md)
-COMPLETED = authctl spoolctl
+COMPLETED = authctl spoolctl pop3d authd spoold
 # What a program or its folder is called in the files that are installed beside it: they are written for PREFIX=/usr/local.
 PLACES = sed 's,@LIBEXECDIR@,$(LIBEXECDIR),g; s,@SYSCONFDIR@,$(SYSCONFDIR),g; s,@SBINDIR@,$(SBINDIR),g; \
 	s,/usr/local/libexec/postern,$(LIBEXECDIR),g; s,/usr/local/sbin/,$(SBINDIR)/,g; s,/etc/postern/,$(SYSCONFDIR)/postern/,g'
@@ -93,10 +93,8 @@ install: all
 	$(call placed,etc/sysusers.d/postern.conf,$(SYSUSERSDIR)/postern.conf)
 	$(call placed,etc/tmpfiles.d/postern.conf,$(TMPFILESDIR)/postern.conf)
 	for u in $(UNITS_SYSTEMD); do $(call placed,etc/systemd/$$u,$(UNITDIR)/$$u) || exit 1; done
-	for c in $(COMPLETED); do for f in etc/completion/bash/$$c etc/completion/$$c.bash; do \
-		test ! -e $$f || install -m 644 $$f $(DESTDIR)$(BASHDIR)/$$c || exit 1; done; done
-	for c in $(COMPLETED); do for f in etc/completion/zsh/_$$c etc/completion/_$$c; do \
-		test ! -e $$f || install -m 644 $$f $(DESTDIR)$(ZSHDIR)/_$$c || exit 1; done; done
+	for c in $(COMPLETED); do install -m 644 etc/completion/postern.bash $(DESTDIR)$(BASHDIR)/$$c || exit 1; done
+	install -m 644 etc/completion/_postern $(DESTDIR)$(ZSHDIR)/_postern
 	$(call placed,etc/postern.conf,$(EXAMPLES)/postern.conf)
 	cd etc && find $(EXAMPLE_FOLDERS) -type f | while read -r f; do f=$${f#examples/}; from=$$f; test -e $$from || from=examples/$$f; \
 		mkdir -p "$(DESTDIR)$(EXAMPLES)/$$(dirname $$f)" && $(call placed,$$from,$(EXAMPLES)/$$f) || exit 1; done
@@ -114,7 +112,7 @@ EXAMPLE_FOLDERS = examples inetd s6 runit openrc $(filter-out examples inetd s6 
 uninstall:
 	rm -rf $(addprefix $(DESTDIR),$(LIBEXECDIR) $(EXAMPLES) $(DOCDIR))
 	rm -f $(addprefix $(DESTDIR),$(SBINDIR)/authctl $(SBINDIR)/spoolctl $(SYSUSERSDIR)/postern.conf $(TMPFILESDIR)/postern.conf \
-		$(addprefix $(BASHDIR)/,$(COMPLETED)) $(addprefix $(ZSHDIR)/_,$(COMPLETED)) $(addprefix $(UNITDIR)/,$(UNITS_SYSTEMD)))
+		$(addprefix $(BASHDIR)/,$(COMPLETED)) $(ZSHDIR)/_postern $(addprefix $(UNITDIR)/,$(UNITS_SYSTEMD)))
 	for m in $(notdir $(MANUALS)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
 	@echo "Left in place: $(SYSCONFDIR)/postern, postern in $(SYSCONFDIR)/pam.d, apparmor.d, fail2ban, and the state directory /var/lib/postern."
 

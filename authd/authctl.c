@@ -68,7 +68,7 @@ static const struct command {
 	{ "cert", "del", 2, 0, "cert del USER FINGERPRINT", command_cert_del },
 	{ "secret", "", 1, 0, "secret USER", command_secret },
 	{ "import", "", 2, BIT(OPTION_REPLACE) | COST,
-	    "import FORMAT FILE [--replace], where FORMAT is shadow, dovecot or courier", command_import },
+	    "import FORMAT FILE [--replace] [--opslimit N] [--memlimit KIB] [--iterations N], where FORMAT is shadow, dovecot or courier", command_import },
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

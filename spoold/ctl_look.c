@@ -53,12 +53,6 @@ failure_text(uint32_t failure)
 	return failure < FAILURE_COUNT ? reasons[failure] : "?";
 }
 
-const char *
-copy_text(int server_copy)
-{
-	return server_copy_name(server_copy);
-}
-
 void
 process_command(uint32_t pid, char *text, size_t size)
 {

@@ -132,7 +132,7 @@ print_view(const struct view *v)
 	print_file("journal", (s->flags & SHOWN_JOURNAL) != 0, s->journal_size, s->journal_changed);
 	print_locks(v);
 	field("policy");
-	printf("server-copy = %s, takeover = %s, uidl-format = ", copy_text((int)s->server_copy), v->conf->takeover ? "yes" : "no");
+	printf("server-copy = %s, takeover = %s, uidl-format = ", server_copy_name((int)s->server_copy), v->conf->takeover ? "yes" : "no");
 	print_safe(stdout, v->conf->uidl_format);
 	putchar('\n');
 }
@@ -213,7 +213,7 @@ json_view(const struct view *v)
 	json_file(&j, "journal", (s->flags & SHOWN_JOURNAL) != 0, s->journal_size, s->journal_changed);
 	json_locks(&j, v);
 	json_open(&j, "policy", '{');
-	json_string(&j, "server-copy", copy_text((int)s->server_copy));
+	json_string(&j, "server-copy", server_copy_name((int)s->server_copy));
 	json_bool(&j, "takeover", v->conf->takeover != 0);
 	json_string(&j, "uidl-format", v->conf->uidl_format);
 	json_close(&j, '}');

@@ -154,7 +154,7 @@ wire_begin(struct doctor *d, struct wire *w, const char *host, const char *port)
 	char line[512];
 
 	if ((w->fd = wire_connect(host, port)) == -1) {
-		found(d, FINDING_FAILED, "wire", "systemctl start postern-pop3s.socket postern-pop3d.socket, or name where it listens with --connect",
+		found(d, FINDING_FAILED, "wire", "systemctl start pop3s.socket pop3.socket, or name where it listens with --connect",
 		    "nobody listens at %s port %s: %s", host, port, strerror(errno));
 		return false;
 	}

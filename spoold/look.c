@@ -298,6 +298,7 @@ look_resolve(struct look *l, const char *user)
 			l->shown->store = l->conf->stores.item[i];
 			l->shown->uid = l->grant.uid;
 			l->shown->server_copy = (uint32_t)l->grant.server_copy;
+			l->shown->server_copy = (uint32_t)l->grant.server_copy;
 			return 0;
 		}
 	return fail(l, failure);

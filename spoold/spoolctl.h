@@ -83,7 +83,6 @@ void progress_show(const char *what, uint32_t done, uint32_t total);
 /* Asks spoold to look. 0, or -1 with errno; what it found is in *s. */
 int look_at(const struct conf *c, const char *user, struct body_shown *s);
 const char *failure_text(uint32_t failure);
-const char *copy_text(int server_copy);
 
 /* A lock that the kernel has on a file. */
 struct held {

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -317,3 +318,73 @@ def test_daemons_that_do_not_run_are_named(make_postern):
     p = make_postern()
     for args in (["who"], ["end", "x"], ["show", "x"], ["recover"], ["rebuild", "x"]):
         assert b"cannot reach spoold at %s/spoold.ctl" % os.fsencode(p.dir / "run") in spoolctl(p, *args, check=1).stderr
+
+
+# etc/monitoring
+
+MONITORING = harness.REPO / "etc/monitoring"
+
+
+def expressions():
+    """Every query of the dashboard and the rules, with where it stands."""
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    found = [(p["title"], t["expr"]) for p in dashboard["panels"] for t in p["targets"]]
+    text = (MONITORING / "postern.rules.yml").read_text()
+    return found + list(zip(re.findall(r"- alert: (\w+)", text), re.findall(r"(?m)^ +expr: (.*)$", text), strict=True))
+
+
+def test_dashboard_and_rules_ask_for_what_there_is(make_postern, tmp_path):
+    argv = ["certtool", "--generate-privkey", "--key-type", "ecdsa", "--outfile", tmp_path / "key"]
+    subprocess.run([str(x) for x in argv], check=True, capture_output=True)
+    (tmp_path / "template").write_text('cn = "pop.example.org"\ndns_name = "pop.example.org"\nexpiration_days = 30\n')
+    argv = ["certtool", "--generate-self-signed", "--load-privkey", tmp_path / "key", "--template", tmp_path / "template", "--outfile", tmp_path / "crt"]
+    subprocess.run([str(x) for x in argv], check=True, capture_output=True)
+    p = make_postern()
+    for name in ("key", "crt"):
+        (p.dir / name).write_bytes((tmp_path / name).read_bytes())
+        (p.dir / name).chmod(0o600)
+    p.own(p.dir)
+    p.write_conf(tls={"certificate": p.dir / "crt", "key": p.dir / "key"})
+    p.start("spoold", "authd")
+    figures = metrics(p)
+    days = [v for (name, labels), v in figures.items() if name == "postern_certificate_days_left" and ("names", "pop.example.org") in labels]
+    assert len(days) == 1 and 29 < days[0] <= 30
+    there = {}
+    for name, labels in figures:
+        for key, v in labels:
+            there.setdefault(name, {}).setdefault(key, set()).add(v)
+        there.setdefault(name, {})
+    asked = set()
+    for where, expr in expressions():
+        for name, labels in re.findall(r"\b(postern_\w+)(?:\{([^}]*)\})?", expr):
+            assert name in there, "%s asks for %s" % (where, name)
+            asked.add(name)
+            for key, how, want in re.findall(r'(\w+)(=~?)"([^"]*)"', labels):
+                if key != "instance":
+                    wanted = set(want.split("|")) if how == "=~" else {want}
+                    assert wanted <= there[name][key], "%s: %s of %s" % (where, wanted, name)
+    for name in there:      # and nothing is left out of the dashboard but what is the same in another form
+        base = re.sub(r"_(bucket|count|sum)$", "_bucket", name)
+        assert base in asked or name in ("postern_build_info", "postern_certificate_not_after_seconds", "postern_recoveries_running"), name
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_rules_are_rules():
+    done = subprocess.run(["promtool", "check", "rules", MONITORING / "postern.rules.yml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_rule_says_what_to_do():
+    text = (MONITORING / "postern.rules.yml").read_text()
+    rules = text.split("- alert: ")[1:]
+    assert len(rules) >= 10
+    for rule in rules:
+        assert re.search(r"severity: (critical|warning|info)\n", rule) and "summary: '" in rule and "description: '" in rule
+
+
+def test_units_of_the_collector_are_sound():
+    for path in sorted(MONITORING.glob("*.service")):
+        text = path.read_text()
+        assert "@SBINDIR@/spoolctl -c @SYSCONFDIR@/postern/postern.conf metrics" in text and "NoNewPrivileges=yes" in text
+        args = re.search(r"ExecStart=\S+ -c \S+ (.*)", text)[1].split()
+        assert subprocess.run([harness.BUILD / "spoolctl", "-c", harness.REPO / "etc/postern.conf", *args, "surplus"], capture_output=True).returncode == 2
