@@ -10,6 +10,7 @@
  *	retr    one session: every message (or the first N), D of them asked for ahead
  *	delete  one session: DELE of `first`, `alternate` or `all`, then QUIT
  *	hold    C sessions that stay open after STAT until standard input ends
+ *	wait    C connections that have been greeted and stay so until standard input ends
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -263,6 +264,21 @@ scenario_list(void)
 	    (unsigned long long)octets, opened - start, listed - opened, identified - listed, quit(&session));
 }
 
+/* Asks ahead, many commands in one write, when half of what was asked for has come. Returns how many have been asked for. */
+static unsigned long
+ask(struct link *l, unsigned long asked, unsigned long got, unsigned long count)
+{
+	char text[24000];
+	size_t used = 0;
+
+	if (asked - got > option.depth / 2)
+		return asked;
+	for (; asked < count && asked < got + option.depth; asked++)
+		used += (size_t)snprintf(text + used, sizeof text - used, "RETR %lu\r\n", asked + 1);
+	transmit(l, text, used);
+	return asked;
+}
+
 static uint64_t
 retr_all(struct link *l, unsigned long count)
 {
@@ -270,8 +286,7 @@ retr_all(struct link *l, unsigned long count)
 	unsigned long asked = 0;
 
 	for (unsigned long n = 1; n <= count; n++) {
-		while (asked < count && asked < n - 1 + option.depth)
-			command(l, "RETR %lu\r\n", ++asked);
+		asked = ask(l, asked, n - 1, count);
 		reply(l);
 		octets += option.depth == 1 ? body_to_end(l) : body_search(l);
 	}
@@ -326,18 +341,37 @@ scenario_delete(void)
 }
 
 static void
+until_told(void)
+{
+	char scrap[64];
+
+	printf("{\"held\": %lu}\n", option.clients);
+	fflush(stdout);
+	while (read(0, scrap, sizeof scrap) > 0)
+		continue;
+}
+
+static void
 scenario_hold(void)
 {
-	char user[256], scrap[64];
+	char user[256];
 
 	for (unsigned long i = 0; i < option.clients; i++) {
 		snprintf(user, sizeof user, "%s%lu", option.user, option.base + i);
 		login(&session, user);		/* its descriptor stays open */
 	}
-	printf("{\"held\": %lu}\n", option.clients);
-	fflush(stdout);
-	while (read(0, scrap, sizeof scrap) > 0)
-		continue;
+	until_told();
+}
+
+static void
+scenario_wait(void)
+{
+	for (unsigned long i = 0; i < option.clients; i++) {
+		session.fd = dial(false);
+		session.start = session.end = 0;
+		reply(&session);
+	}
+	until_told();
 }
 
 /* Poll: many sessions at once, each a small machine that sends its next command when the last is answered. */
@@ -483,6 +517,7 @@ static const struct scenario {
 } scenarios[] = {
 	{ "poll", scenario_poll }, { "greet", scenario_greet }, { "open", scenario_open }, { "list", scenario_list },
 	{ "retr", scenario_retr }, { "delete", scenario_delete }, { "hold", scenario_hold },
+	{ "wait", scenario_wait },
 };
 
 static unsigned long

@@ -7,12 +7,12 @@ class Figures:
     """rows: (row, figure) -> server -> values, in the order in which they came."""
 
     def __init__(self):
-        self.rows, self.kinds, self.goals, self.against = {}, {}, {}, {}
+        self.rows, self.kinds, self.goals, self.against, self.limits = {}, {}, {}, {}, {}
 
-    def add(self, row, figure, unit, better, server, value, goal=None, against=None):
+    def add(self, row, figure, unit, better, server, value, goal=None, against=None, limit=None):
         """
         `better`: "more" or "less". goal: how many times the best peer's figure Postern's may be at most (at least, if more is better); against:
-        of which one, if not of the best.
+        of which one, if not of the best. limit: the goal as a figure of Postern's own.
         """
         key = (row, figure)
         self.kinds[key] = (unit, better)
@@ -20,6 +20,8 @@ class Figures:
             self.goals[key] = goal
         if against is not None:
             self.against[key] = against
+        if limit is not None:
+            self.limits[key] = limit
         self.rows.setdefault(key, {}).setdefault(server, []).append(value)
 
     def ratio(self, key):
@@ -36,6 +38,9 @@ class Figures:
         return (statistics.median(by["postern"]) / peers[best] if peers[best] else None), best
 
     def verdict(self, key, ratio):
+        if key in self.limits and "postern" in self.rows[key]:
+            value, limit = statistics.median(self.rows[key]["postern"]), self.limits[key]
+            return "%s <=%d" % ("ok" if value <= limit else "MISSED", limit)
         if key not in self.goals or ratio is None:
             return ""
         goal, more = self.goals[key], self.kinds[key][1] == "more"

@@ -2,12 +2,17 @@
  * The floor of `make bench`: a server that does nothing but send the bytes that a POP3 server must send. One process, one loop, no login, no
  * disk: MESSAGES messages of OCTETS octets each, all the same, made once. What a real server costs more is what it does.
  *
- *	floor PORT MESSAGES OCTETS
+ *	floor PORT MESSAGES OCTETS [CERTIFICATE KEY]
+ *
+ * With a certificate and its key everything goes through TLS (OpenSSL), with a full handshake a connection.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +28,8 @@
 
 struct client {
 	int fd;
+	SSL *tls;
+	bool greeted;
 	size_t used;
 	char line[8192];
 	const char *pending;	/* not yet sent */
@@ -32,6 +39,7 @@ struct client {
 static unsigned long messages;
 static size_t octets;		/* of a message, without its end */
 static char *retr, *list, *uidl;
+static SSL_CTX *context;	/* NULL: in the clear */
 static size_t retr_length, list_length, uidl_length;
 
 static void
@@ -65,12 +73,32 @@ answers_make(void)
 	uidl_length += (size_t)sprintf(uidl + uidl_length, ".\r\n");
 }
 
+static ssize_t
+transmit(struct client *c, const char *text, size_t length)
+{
+	return c->tls != NULL ? SSL_write(c->tls, text, length < INT_MAX ? (int)length : INT_MAX) : send(c->fd, text, length, MSG_NOSIGNAL);
+}
+
+/* 0: the client is gone; -1 with EAGAIN: there is nothing more now. */
+static ssize_t
+receive(struct client *c)
+{
+	if (c->tls == NULL)
+		return recv(c->fd, c->line + c->used, sizeof c->line - c->used, 0);
+	int n = SSL_read(c->tls, c->line + c->used, (int)(sizeof c->line - c->used));
+	if (n > 0)
+		return n;
+	int error = SSL_get_error(c->tls, n);
+	errno = EAGAIN;
+	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? -1 : 0;
+}
+
 /* Sends, and remembers what the socket did not take. */
 static void
 answer(struct client *c, const char *text, size_t length)
 {
 	while (length > 0) {
-		ssize_t n = send(c->fd, text, length, MSG_NOSIGNAL);
+		ssize_t n = transmit(c, text, length);
 		if (n <= 0)
 			break;
 		text += n;
@@ -117,21 +145,44 @@ serve(struct client *c)
 	return true;
 }
 
+/* The handshake, if one is needed, then the greeting. */
 static bool
-ready(struct client *c, uint32_t events, int epoll)
+greet(struct client *c)
+{
+	int n = c->tls != NULL ? SSL_accept(c->tls) : 1;
+
+	if (n == 1) {
+		answer(c, "+OK\r\n", 5);
+		c->greeted = true;
+		return true;
+	}
+	n = SSL_get_error(c->tls, n);
+	return n == SSL_ERROR_WANT_READ || n == SSL_ERROR_WANT_WRITE;
+}
+
+static bool
+ready(struct client *c, int epoll)
 {
 	bool waited = c->left > 0;
 
+	if (!c->greeted)
+		return greet(c);
 	if (waited)
 		answer(c, c->pending, c->left);
-	else if (events != 0) {
-		ssize_t n = recv(c->fd, c->line + c->used, sizeof c->line - c->used, 0);
-		if (n <= 0)
-			return n == -1 && errno == EAGAIN;
-		c->used += (size_t)n;
-	}
 	if (!serve(c))
 		return false;
+	while (c->left == 0) {
+		ssize_t n = receive(c);
+		if (n == -1 && errno == EAGAIN)
+			break;
+		if (n <= 0)
+			return false;
+		c->used += (size_t)n;
+		if (!serve(c))
+			return false;
+		if (c->tls == NULL || SSL_pending(c->tls) == 0)
+			break;		/* whatever has come since is told of again */
+	}
 	if (waited != (c->left > 0)) {
 		struct epoll_event e = { .events = c->left > 0 ? EPOLLOUT : EPOLLIN, .data.ptr = c };
 		epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e);
@@ -151,7 +202,25 @@ welcome(int listener, int epoll)
 	struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
-	answer(c, "+OK\r\n", 5);
+	if (context != NULL) {
+		c->tls = SSL_new(context);
+		if (c->tls == NULL || SSL_set_fd(c->tls, fd) != 1)
+			die("TLS");
+	} else
+		greet(c);
+}
+
+static void
+tls_prepare(const char *certificate, const char *key)
+{
+	context = SSL_CTX_new(TLS_server_method());
+	if (context == NULL || SSL_CTX_use_certificate_chain_file(context, certificate) != 1 ||
+	    SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+		die("certificate and key");
+	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_num_tickets(context, 0);
+	SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
 int
@@ -161,10 +230,13 @@ main(int argc, char **argv)
 	struct epoll_event events[64], e = { .events = EPOLLIN };
 	int on = 1, epoll = epoll_create1(0), listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
-	if (argc != 4) {
-		fputs("usage: floor PORT MESSAGES OCTETS\n", stderr);
+	if (argc != 4 && argc != 6) {
+		fputs("usage: floor PORT MESSAGES OCTETS [CERTIFICATE KEY]\n", stderr);
 		return 2;
 	}
+	if (argc == 6)
+		tls_prepare(argv[4], argv[5]);
+	signal(SIGPIPE, SIG_IGN);
 	at.sin_port = htons((uint16_t)strtoul(argv[1], NULL, 10));
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	messages = strtoul(argv[2], NULL, 10);
@@ -180,7 +252,8 @@ main(int argc, char **argv)
 			struct client *c = events[i].data.ptr;
 			if (c == NULL)
 				welcome(listener, epoll);
-			else if (!ready(c, events[i].events, epoll)) {
+			else if (!ready(c, epoll)) {
+				SSL_free(c->tls);
 				close(c->fd);
 				free(c);
 			}

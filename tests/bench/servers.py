@@ -36,7 +36,7 @@ def user(kind, number):
 
 
 def uid(kind, number):
-    return UID + number + (100 if kind == "maildir" else 0)
+    return UID + number + (0 if kind != "maildir" else 100 if number < USERS else 10000)
 
 
 def accounts():
@@ -66,6 +66,18 @@ def etc_write(to):
     (to / "pam.d").mkdir(exist_ok=True)
     for name in ("popa3d", "pop3", "mu-pop3d", "other"):
         (to / "pam.d" / name).write_text("auth required pam_unix.so\naccount required pam_unix.so\n")
+
+
+def accounts_add(numbers):
+    """More of them, for those servers that know none but these; and their homes."""
+    new = [(user(kind, n), uid(kind, n)) for kind in KINDS for n in numbers]
+    for name, row in (("passwd", "%s:x:%d:%d::/srv/home/%s:/bin/sh\n"), ("shadow", "%s:%s:20000:0:99999:7:::\n")):
+        with open("/etc/" + name, "a") as f:
+            f.writelines(row % ((u, i, i, u) if name == "passwd" else (u, DES)) for u, i in new)
+    for name, owner in new:
+        home = SRV / "home" / name
+        home.mkdir(parents=True, exist_ok=True)
+        os.chown(home, owner, owner)
 
 
 class Meter:
@@ -111,6 +123,7 @@ class Meter:
             time.sleep(0.02)
 
     def remove(self):
+        """Ends all that is left in it."""
         until = time.monotonic() + WAIT
         while time.monotonic() < until:
             for pid in self.pids():
@@ -183,18 +196,24 @@ class Server:
         self.launch()
         until = time.monotonic() + WAIT
         while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 5) as s:
-                    if s.recv(100).startswith(b"+OK"):
-                        return
-            except OSError:
-                pass
+            if self.greeted():
+                return
             if time.monotonic() > until:
                 raise SystemExit("bench: %s does not serve; its log:\n%s" % (self.name, (self.dir / "log").read_text(errors="replace")[-3000:]))
             time.sleep(0.02)
 
+    def greeted(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5) as s:
+                return s.recv(100).startswith(b"+OK")
+        except OSError:
+            return False
+
     def launch(self):
         raise NotImplementedError
+
+    def users_add(self, numbers):
+        """Those that accounts_add has made may log in, if that is not enough."""
 
     def stop(self):
         if self.meter is not None:
@@ -244,6 +263,13 @@ min-uid = 1000
             for n in range(USERS):
                 self.tool("authctl", "add", user(kind, n), "--maildrop", "%s:%s" % (kind, self.maildrop(kind, n)))
 
+    def users_add(self, numbers):
+        """With a hash that costs next to nothing, so that thousands can log in for the first time."""
+        rows = self.dir / "more"
+        rows.write_text("".join("%s:{PLAIN}%s:%d:::::userdb_mail=%s:%s\n" % (user(kind, n), PASSWORD, uid(kind, n), kind, self.maildrop(kind, n))
+            for kind in KINDS for n in numbers))
+        self.tool("authctl", "import", "dovecot", rows, "--opslimit", "1", "--memlimit", "64")
+
     def tool(self, name, *args):
         done = subprocess.run([self.dir / "bin" / name, "-c", self.file, *args], input=PASSWORD.encode() + b"\n",
             capture_output=True)
@@ -258,6 +284,7 @@ min-uid = 1000
     def daemon(self, name, sock):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             at = "/run/notify-" + name
+            pathlib.Path(at).unlink(missing_ok=True)
             notify.bind(at)
             os.environ["NOTIFY_SOCKET"] = at
             notify.settimeout(WAIT)
@@ -288,6 +315,12 @@ disable_plaintext_auth = no
 auth_mechanisms = plain
 mail_privileged_group = mail
 first_valid_uid = 1000
+default_process_limit = 6000
+default_client_limit = 20000
+mail_max_userip_connections = 0
+service pop3 {
+  process_limit = 6000
+}
 service pop3-login {
   inet_listener pop3 {
     port = 11120
@@ -308,15 +341,20 @@ userdb {
 
     def prepare(self):
         super().prepare()
+        (self.dir / "users").write_text("")
+        self.users_add(range(USERS))
+        (self.dir / "conf").write_text(self.conf)
+
+    def users_add(self, numbers):
         rows = ""
         for kind in KINDS:
-            for n in range(USERS):
+            for n in numbers:
                 name = user(kind, n)
                 mail = "mbox:/srv/home/%s/mail:INBOX=%s" % (name, self.maildrop(kind, n)) if kind == "mbox" else \
                     "maildir:%s" % self.maildrop(kind, n)
                 rows += "%s:{CRYPT}%s:%d:%d::/srv/home/%s::userdb_mail=%s\n" % (name, DES, uid(kind, n), uid(kind, n), name, mail)
-        (self.dir / "users").write_text(rows)
-        (self.dir / "conf").write_text(self.conf)
+        with open(self.dir / "users", "a") as f:
+            f.write(rows)
 
     def launch(self):
         self.run(["/usr/sbin/dovecot", "-F", "-c", self.dir / "conf"])

@@ -4,7 +4,7 @@
  *
  *	poll    N sessions of handshake, login, STAT, QUIT by C clients at once; client i is user PREFIXi
  *	greet   the same without a login: handshake, the greeting, QUIT
- *	retr    one session: every message
+ *	retr    one session: every message (or the first N), D of them asked for ahead
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,9 +28,9 @@
 static struct {
 	const char *user, *password;
 	uint16_t port;
-	unsigned long count, clients;
+	unsigned long count, clients, depth;
 	bool greet;
-} option = { .user = "user", .password = "password", .clients = 1 };
+} option = { .user = "user", .password = "password", .clients = 1, .depth = 1 };
 
 static SSL_CTX *context;
 
@@ -220,88 +220,155 @@ scenario_greet(void)
 
 /* One session with blocking calls. */
 
-static char buffer[BUFFER];
+static struct {
+	SSL *tls;
+	size_t start, end;	/* received and not yet used */
+	char buffer[BUFFER];
+} session;
 
 static void
-command(SSL *tls, const char *text)
+command(const char *text)
 {
-	if (SSL_write(tls, text, (int)strlen(text)) != (int)strlen(text))
+	if (SSL_write(session.tls, text, (int)strlen(text)) != (int)strlen(text))
 		die("a command could not be sent");
 }
 
-static size_t
-receive(SSL *tls, size_t used)
+static void
+receive(void)
 {
-	int n = SSL_read(tls, buffer + used, (int)(BUFFER - used));
-
+	if (session.end == BUFFER || session.start == session.end) {
+		memmove(session.buffer, session.buffer + session.start, session.end - session.start);
+		session.end -= session.start;
+		session.start = 0;
+	}
+	int n = SSL_read(session.tls, session.buffer + session.end, (int)(BUFFER - session.end));
 	if (n <= 0)
 		die("the server closed the connection");
-	return used + (size_t)n;
+	session.end += (size_t)n;
 }
 
-static void
-one_line(SSL *tls)
+/* The next line, which must be +OK. It stays in the buffer until the next call. */
+static const char *
+reply(void)
 {
-	size_t used = 0;
+	char *lf;
 
-	while (used == 0 || buffer[used - 1] != '\n')
-		used = receive(tls, used);
-	if (strncmp(buffer, "+OK", 3) != 0)
-		die("%.*s", (int)used, buffer);
-	buffer[used] = '\0';
+	while ((lf = memchr(session.buffer + session.start, '\n', session.end - session.start)) == NULL)
+		receive();
+	char *line = session.buffer + session.start;
+	*lf = '\0';
+	session.start = (size_t)(lf + 1 - session.buffer);
+	if (strncmp(line, "+OK", 3) != 0)
+		die("%.200s", line);
+	return line;
 }
 
-/* A RETR's answer: its end is looked for in what came last, so that the client costs little. */
+/* To the end of an answer, where nothing else is on its way: only the last octets are looked at. Returns how many octets it had. */
 static uint64_t
-one_message(SSL *tls)
+body_to_end(void)
 {
 	uint64_t octets = 0;
+
+	for (;;) {
+		size_t n = session.end - session.start;
+		if (n >= 5 && memcmp(session.buffer + session.end - 5, "\r\n.\r\n", 5) == 0) {
+			session.start = session.end;
+			return octets + n;
+		}
+		if (n > 8) {
+			octets += n - 8;
+			session.start += n - 8;
+		}
+		receive();
+	}
+}
+
+/* The same with more answers behind it: looks for the end. */
+static uint64_t
+body_search(void)
+{
+	uint64_t octets = 0;
+
+	for (;;) {
+		size_t n = session.end - session.start;
+		char *at = session.buffer + session.start, *found = memmem(at, n, "\r\n.\r\n", 5);
+		if (found != NULL) {
+			session.start += (size_t)(found - at) + 5;
+			return octets + (size_t)(found - at) + 5;
+		}
+		if (n > 4) {
+			octets += n - 4;
+			session.start += n - 4;
+		}
+		receive();
+	}
+}
+
+static void __attribute__((format(printf, 1, 2)))
+say(const char *format, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof text, format, ap);
+	va_end(ap);
+	command(text);
+}
+
+static unsigned long
+login(void)
+{
+	unsigned long messages;
+
+	session.tls = tls_on(dial(false));
+	if (SSL_connect(session.tls) != 1)
+		die("no handshake");
+	reply();
+	say("USER %s\r\n", option.user);
+	reply();
+	say("PASS %s\r\n", option.password);
+	reply();
+	say("STAT\r\n");
+	if (sscanf(reply(), "+OK %lu", &messages) != 1)
+		die("STAT was not answered with a number");
+	return messages;
+}
+
+/* Asks ahead, many commands in one record, when half of what was asked for has come. Returns how many have been asked for. */
+static unsigned long
+ask(unsigned long asked, unsigned long got, unsigned long count)
+{
+	char text[24000];
 	size_t used = 0;
 
-	do {
-		if (used > BUFFER / 2) {	/* the end is in the last octets */
-			octets += used - 8;
-			memmove(buffer, buffer + used - 8, 8);
-			used = 8;
-		}
-		used = receive(tls, used);
-	} while (used < 5 || memcmp(buffer + used - 5, "\r\n.\r\n", 5) != 0);
-	return octets + used;
+	if (asked - got > option.depth / 2)
+		return asked;
+	for (; asked < count && asked < got + option.depth; asked++)
+		used += (size_t)snprintf(text + used, sizeof text - used, "RETR %lu\r\n", asked + 1);
+	if (used > 0)
+		command(text);
+	return asked;
 }
 
 static void
 scenario_retr(void)
 {
-	int fd = dial(false);
-	SSL *tls = tls_on(fd);
-	unsigned long messages;
+	unsigned long messages = login(), asked = 0;
+	unsigned long count = option.count > 0 && option.count < messages ? option.count : messages;
 	uint64_t octets = 0;
-	char text[128];
 
-	if (SSL_connect(tls) != 1)
-		die("no handshake");
-	one_line(tls);
-	snprintf(text, sizeof text, "USER %s\r\n", option.user);
-	command(tls, text);
-	one_line(tls);
-	snprintf(text, sizeof text, "PASS %s\r\n", option.password);
-	command(tls, text);
-	one_line(tls);
-	command(tls, "STAT\r\n");
-	one_line(tls);
-	if (sscanf(buffer, "+OK %lu", &messages) != 1)
-		die("STAT was not answered with a number");
 	double start = now();
-	for (unsigned long n = 1; n <= messages; n++) {
-		snprintf(text, sizeof text, "RETR %lu\r\n", n);
-		command(tls, text);
-		octets += one_message(tls);
+	for (unsigned long n = 1; n <= count; n++) {
+		asked = ask(asked, n - 1, count);
+		reply();
+		octets += option.depth == 1 ? body_to_end() : body_search();
 	}
 	double took = now() - start;
-	command(tls, "QUIT\r\n");
-	one_line(tls);
-	printf("{\"messages\": %lu, \"bytes\": %llu, \"seconds\": %.6f, \"cipher\": \"%s\"}\n", messages, (unsigned long long)octets, took,
-	    SSL_get_cipher(tls));
+	say("QUIT\r\n");
+	reply();
+	printf("{\"messages\": %lu, \"bytes\": %llu, \"seconds\": %.6f, \"cipher\": \"%s\"}\n", count, (unsigned long long)octets, took,
+	    SSL_get_cipher(session.tls));
 }
 
 static unsigned long
@@ -324,14 +391,15 @@ main(int argc, char **argv)
 	} scenarios[] = { { "poll", scenario_poll }, { "greet", scenario_greet }, { "retr", scenario_retr } };
 	int c;
 
-	while ((c = getopt(argc, argv, "p:u:w:c:n:")) != -1)
+	while ((c = getopt(argc, argv, "p:u:w:c:n:d:")) != -1)
 		switch (c) {
 		case 'p': option.port = (uint16_t)number(optarg, 65535); break;
 		case 'u': option.user = optarg; break;
 		case 'w': option.password = optarg; break;
 		case 'c': option.clients = number(optarg, CLIENTS_MAX); break;
 		case 'n': option.count = number(optarg, 1000000000); break;
-		default: die("usage: tls_client -p PORT [-u USER] [-w PASSWORD] [-c CLIENTS] [-n COUNT] SCENARIO");
+		case 'd': option.depth = number(optarg, 1000); break;
+		default: die("usage: tls_client -p PORT [-u USER] [-w PASSWORD] [-c CLIENTS] [-n COUNT] [-d DEPTH] SCENARIO");
 		}
 	if (optind != argc - 1 || option.port == 0)
 		die("-p PORT and one scenario are accepted");

@@ -1,0 +1,99 @@
+"""What is kept of a run in docs/: the figures, a page with a table of them, and plots of growth. Rows that a run has not measured stay as they were."""
+import json
+import re
+import statistics
+
+import plot
+from figures import short_number, spread
+
+GROWTH = re.compile(r"growth(?: (\w+))?, (\d+) (messages|sessions)")
+PLOTS = [    # file, row's kind, of what, figure, title, y
+    ("first-mbox", "mbox", "messages", "first open", "An mbox that was never seen before: connect to STAT", "seconds"),
+    ("repeat-mbox", "mbox", "messages", "repeat open", "An mbox that has not changed: connect to STAT", "seconds"),
+    ("list-mbox", "mbox", "messages", "STAT+LIST+UIDL", "An mbox that has not changed: connect, STAT, LIST, UIDL", "seconds"),
+    ("first-maildir", "maildir", "messages", "first open", "A Maildir that was never seen before: connect to STAT", "seconds"),
+    ("repeat-maildir", "maildir", "messages", "repeat open", "A Maildir that has not changed: connect to STAT", "seconds"),
+    ("list-maildir", "maildir", "messages", "STAT+LIST+UIDL", "A Maildir that has not changed: connect, STAT, LIST, UIDL", "seconds"),
+    ("memory", None, "sessions", "PSS in total", "Memory of sessions that wait (PSS)", "MiB"),
+    ("logins", None, "sessions", "others log in", "Other sessions a second, while so many are held", "sessions a second"),
+]
+SERVERS = ["postern", "dovecot", "dovecot-hp", "courier", "cyrus", "mailutils", "popa3d", "copy", "floor"]
+HEAD = """# Figures
+
+Made by `make bench BENCH_FLAGS=--record` (and `BENCH="growth memory"` for the last ones), on one machine: all servers in one run, in turn, on
+loopback, mail in the page cache. Medians, and in brackets the least and the most. CPU time is the server's alone, all its processes together. What
+each server is, and how it is set up, is in [tests/bench](../tests/bench): Debian's packages, passwords cheap for all alike. *floor* is no mail server:
+one process that sends the same octets from memory, without login or disk. *copy* is the file system alone: the file copied and shifted with fsync.
+Seconds are wall-clock time as the client sees it; on a busy machine the CPU time is the steadier figure.
+
+"""
+
+
+def merge(path, figures, facts):
+    """The figures that were recorded, with those of this run in their place."""
+    kept = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    rows = {(r["row"], r["figure"]): r for r in kept["rows"]}
+    for key, by in figures.rows.items():
+        ratio, best = figures.ratio(key)
+        rows[key] = {"row": key[0], "figure": key[1], "unit": figures.kinds[key][0], "better": figures.kinds[key][1], "date": facts["date"][:10],
+            "verdict": figures.verdict(key, ratio), "ratio": ratio, "to": best,
+            "values": {s: [float("%.4g" % x) for x in v] for s, v in by.items()}}
+    return {"facts": {**facts, "servers": {**kept.get("facts", {}).get("servers", {}), **facts["servers"]}}, "rows": list(rows.values())}
+
+
+def table(rows):
+    names = [n for n in SERVERS if any(n in r["values"] for r in rows)]
+    text = "| | |" + "".join(" %s |" % n for n in names) + " to the best other |\n| --- | --- |" + " ---: |" * len(names) + " --- |\n"
+    for r in rows:
+        cells = [spread(r["values"].get(n)) for n in names]
+        ratio = "" if r["ratio"] is None else "%s of %s" % (short_number(r["ratio"]), r["to"])
+        text += "| %s | %s, %s | %s | %s |\n" % (r["row"], r["figure"], r["unit"], " | ".join(cells), ratio)
+    return text
+
+
+def sections(rows):
+    """Rows by their scenario, in the order in which these were first recorded."""
+    order = {}
+    for r in rows:
+        order.setdefault(re.split(r"[ ,]", r["row"])[0], []).append(r)
+    return order
+
+
+def series(rows, kind, what, figure):
+    found = {}
+    for r in rows:
+        m = GROWTH.fullmatch(r["row"])
+        if m and m[1] == kind and m[3] == what and r["figure"] == figure:
+            for server, values in r["values"].items():
+                found.setdefault(server, []).append((int(m[2]), statistics.median(values)))
+    return found
+
+
+def write(docs, figures, facts):
+    docs.mkdir(exist_ok=True)
+    kept = merge(docs / "bench.json", figures, facts)
+    (docs / "bench.json").write_text(json.dumps(kept, indent=0) + "\n")
+    text = HEAD + "%(cpu)s, %(cores)d cores, Linux %(kernel)s; " % kept["facts"]
+    text += ", ".join("%s %s" % (n, v) if v else n for n, v in kept["facts"]["servers"].items() if n != "floor") + ".\n"
+    for name, rows in sections(kept["rows"]).items():
+        if name != "growth":
+            text += "\n## %s (%s)\n\n%s" % (name.capitalize(), max(r["date"] for r in rows), table(rows))
+    grown = [r for r in kept["rows"] if r["row"].startswith("growth")]
+    if grown:
+        text += "\n## Growth (%s)\n" % max(r["date"] for r in grown)
+        for name, kind, what, figure, title, y in PLOTS:
+            lines = series(grown, kind, what, figure)
+            if any(len(points) > 1 for points in lines.values()):
+                (docs / ("bench-%s.svg" % name)).write_text(plot.svg(title, what, y, lines))
+                text += "\n![%s](bench-%s.svg)\n" % (title, name)
+        text += "\n" + table(grown)
+    (docs / "bench.md").write_text(text)
+
+
+def last(docs, facts):
+    """Postern's figures that were recorded on a machine like this one; and when."""
+    path = docs / "bench.json"
+    kept = json.loads(path.read_text()) if path.exists() else None
+    if kept is None or any(kept["facts"][k] != facts[k] for k in ("cpu", "cores")):
+        return {}
+    return {"%s/%s" % (r["row"], r["figure"]): statistics.median(r["values"]["postern"]) for r in kept["rows"] if "postern" in r["values"]}
