@@ -136,9 +136,17 @@ imports: $(B)/pop3d $(B)/spoold
 		else nm -D -u $(B)/$$p | awk '{sub(/@.*/, "", $$2); print $$2}'; fi | grep -E "^($$bad)" && \
 			{ echo "$$p must not import these"; exit 1; }; done; true
 
+# clang-tidy, as .clang-tidy has it, of what has changed since it was last found clean.
+TIDY = $(patsubst %.c,$(B)/tidy/%.ok,$(wildcard lib/*.c pop3d/*.c authd/*.c spoold/*.c))
+tidy: $(TIDY)
+$(B)/tidy/%.ok: %.c .clang-tidy $(wildcard lib/*.h pop3d/*.h authd/*.h spoold/*.h)
+	@mkdir -p $(@D)
+	@clang-tidy --quiet $< -- -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib 2>/dev/null && touch $@
+
 lint: imports
 	$(MAKE) --no-print-directory B=$(B)/analyzer OPTIMISE='-O1 -fanalyzer -Wno-analyzer-fd-leak -Werror' all
 	$(MAKE) --no-print-directory B=$(B)/clang CC=clang HARDEN=-fstack-protector-strong WARN='$(WARN) -Wno-missing-field-initializers -Werror' all
+	$(MAKE) --no-print-directory tidy
 	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -D_GNU_SOURCE -Ilib lib pop3d authd spoold
 	test -z "$(MANUALS)" || mandoc -Tlint -Wwarning $(MANUALS)
 
@@ -151,4 +159,4 @@ clean:
 
 -include $(shell find $(B)/obj -name '*.d' -type f 2>/dev/null)
 
-.PHONY: all clean units install uninstall deb format imports lint asan
+.PHONY: all clean units install uninstall deb format imports lint tidy asan

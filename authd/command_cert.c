@@ -81,11 +81,11 @@ fingerprint_read(uint8_t fingerprint[static STORE_FINGERPRINT], const char *path
 	if (fd == -1 || text == NULL)
 		result = complain("%s: %s; accepted: a file, or a SHA-256 fingerprint of 64 hexadecimal digits", path,
 		    strerror(errno));
-	while (result == 0 && length < FILE_MOST && (n = read(fd, text + length, FILE_MOST - length)) > 0)
+	while (result == 0 && text != NULL && length < FILE_MOST && (n = read(fd, text + length, FILE_MOST - length)) > 0)
 		length += (size_t)n;
 	if (result == 0 && n == -1)
 		result = complain("%s: %s", path, strerror(errno));
-	else if (result == 0 && !certificate_hash(fingerprint, text, length))
+	else if (result == 0 && text != NULL && !certificate_hash(fingerprint, text, length))
 		result = complain("%s: no certificate in it; accepted: a file with an X.509 certificate in PEM or DER", path);
 	if (text != NULL)
 		sodium_memzero(text, FILE_MOST);	/* it may have been a key */

@@ -5,9 +5,9 @@
 #include "conf.h"
 
 /*
- * `listener` is authd.sock, `tools` authd.ctl, `control` the channel to the parent; pop3d is the uid whose processes may ask. Confines
+ * `listen_fd` is authd.sock, `tools_fd` authd.ctl, `control_fd` the channel to the parent; pop3d is the uid whose processes may ask. Confines
  * itself, then never returns.
  */
-_Noreturn void verifier_run(const struct conf *c, int listener, int tools, int control, uid_t pop3d);
+_Noreturn void verifier_run(const struct conf *c, int listen_fd, int tools_fd, int control_fd, uid_t pop3d);
 
 #endif

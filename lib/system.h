@@ -47,7 +47,7 @@ int unix_accept(int fd, uid_t *uid, pid_t *pid);
 int activation_sockets(char *names, size_t size);
 
 /* Tells a service manager (NOTIFY_SOCKET): "READY=1", "STOPPING=1". Nothing happens without one. */
-void notify_manager(const char *state);
+void notify_manager(const char *message);
 
 /*
  * The service manager's watchdog (WATCHDOG_USEC and WATCHDOG_PID): tells it "WATCHDOG=1" when half of its time has passed since the last call that did.

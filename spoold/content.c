@@ -31,7 +31,7 @@
  * Header lines that mail readers and servers add, change and remove in place. A name that ends in '*' stands
  * for all that begin so.
  */
-#define NAME(n) { n, sizeof n - 1 }
+#define NAME(n) { (n), sizeof(n) - 1 }
 static const struct { const char *name; size_t length; } volatile_names[] = {
 	NAME("Content-Length"), NAME("Lines"), NAME("Status"), NAME("X-IMAP"), NAME("X-IMAPbase"), NAME("X-Keywords"),
 	NAME("X-Mozilla-*"), NAME("X-Status"), NAME("X-UID"), NAME("X-UIDL"),

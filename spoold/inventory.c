@@ -78,8 +78,9 @@ inventory_new(void)
 	return inventory_make(64, 0);
 }
 
+/* A parent has no parent: no deeper than two. */
 void
-inventory_free(struct inventory *inv)
+inventory_free(struct inventory *inv)	/* NOLINT(misc-no-recursion) */
 {
 	if (inv == NULL)
 		return;
