@@ -1,7 +1,7 @@
 # Fuzzers: tests/fuzz/NAME.c with the real files it says it links, its corpus in tests/fuzz/corpus/NAME.
 FUZZERS = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 FUZZ_SECONDS ?= 60
-FUZZ_FLAGS = -DFUZZING -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib -g -O1 -fno-omit-frame-pointer
+FUZZ_FLAGS = -ffunction-sections -Wl,--gc-sections -DFUZZING -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib -g -O1 -fno-omit-frame-pointer
 fuzz_links = $(shell sed -n 's/.*links: *//p' tests/fuzz/$(1).c)
 fuzz_libs = $(shell sed -n 's/.*libs: *//p' tests/fuzz/$(1).c)
 

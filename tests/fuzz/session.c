@@ -62,6 +62,7 @@ void sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_pa
 int ask_connect(const struct conf *c) { (void)c; return choice() == 255 ? -1 : dup(0); }
 bool ask_hello(int authd, const struct body_hello *hello) { (void)authd; (void)hello; return choice() != 255; }
 bool ask_admitted(int listener, const char *client) { (void)listener; (void)client; return choice() != 255; }
+void ask_spent(int worker, uint64_t octets, uint64_t messages) { (void)worker; (void)octets; (void)messages; }
 bool ask_fetch(int worker, uint32_t number) { (void)worker; return number >= 1 && number <= MESSAGES && choice() != 255; }
 
 void
