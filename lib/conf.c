@@ -103,6 +103,7 @@ static const struct key keys[] = {
 	    "as-client-says, keep, mark-read, archive, delete"),
 	SET("spoold", "server-copy-choice", server_copy_choice, "as-client-says keep mark-read", copy_words, 0,
 	    "as-client-says, keep, mark-read, archive, delete, or nothing"),
+	NUMBER("spoold", "expire", expire, "0", 0, 36500, "days, from 1 to 36500, or 0 for never"),
 	STRING("spoold", "uidl-format", uidl_format, "postern", "postern, dovecot, courier, cyrus, qmail, popa3d, mailutils, or a format with %"),
 	NUMBER("spoold", "linger", linger, "600", 0, 600, "seconds, from 0 (no worker waits) to 600"),
 	NUMBER("spoold", "linger-workers", linger_workers, "64", 0, 10000, "a number from 0 to 10000"),

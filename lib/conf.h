@@ -93,6 +93,7 @@ struct conf {
 	int takeover;			/* bool */
 	int server_copy;		/* enum server_copy */
 	struct conf_set server_copy_choice;	/* of enum server_copy: what a user may have of his own */
+	uint64_t expire;		/* days; 0: never */
 	char uidl_format[CONF_STRING];
 	uint64_t linger;		/* seconds that a worker waits for its user's next session; 0: none */
 	uint64_t linger_workers;	/* how many may wait */

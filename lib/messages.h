@@ -185,7 +185,10 @@ struct body_ready {
 	int64_t mtime_sec;		/* mbox: the file as it was scanned; while it has not changed, offsets hold */
 	int64_t mtime_nsec;
 	uint64_t size;
+	uint32_t expire;		/* days that a message stays at least (RFC 2449 section 6.7), for this user and login; EXPIRE_NEVER */
+	uint32_t zero;
 };
+#define EXPIRE_NEVER UINT32_MAX
 
 /* WORKER: another session has this maildrop. */
 struct body_busy {
@@ -309,6 +312,7 @@ enum spool_command {
 	SPOOL_RECOVER,			/* finish every UPDATE that was cut off; a SPOOL_PROGRESS after each */
 	SPOOL_SHOW,			/* argument: a user. SPOOL_CHANNEL: the worker says SHOWN on it and ends */
 	SPOOL_FIGURES,			/* SPOOL_FIGURES instead of SPOOL_FINISHED */
+	SPOOL_EXPIRE,			/* as SPOOL_OPEN; RELEASE removes what has expired */
 	SPOOL_COMMAND_COUNT
 };
 struct body_spool_command {

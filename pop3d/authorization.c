@@ -379,6 +379,40 @@ capa_sasl(struct session *s)
 		output_line(&s->output, text);
 }
 
+/* Does what was retrieved leave the maildrop at QUIT, whatever the client says? */
+static bool
+copy_leaves(uint32_t copy)
+{
+	return copy == COPY_DELETE || copy == COPY_ARCHIVE;
+}
+
+/*
+ * RFC 2449 section 6.7: after the login what holds for the user; before it the least that may hold for anyone, and "USER"
+ * if it is not the same for all.
+ */
+static void
+capa_expire(struct session *s)
+{
+	const struct conf *c = s->conf;
+	uint32_t days = c->expire > 0 ? (uint32_t)c->expire : EXPIRE_NEVER;
+	bool leaves = copy_leaves((uint32_t)c->server_copy), differs = false;
+	char text[64];
+
+	if (s->state == STATE_TRANSACTION)
+		days = s->ready.expire;
+	else {
+		for (uint32_t i = 0; i < c->server_copy_choice.count; i++)
+			differs = differs || copy_leaves(c->server_copy_choice.item[i]) != leaves;
+		if (leaves || differs)
+			days = 0;
+	}
+	if (days == EXPIRE_NEVER)
+		snprintf(text, sizeof text, "EXPIRE NEVER%s", differs ? " USER" : "");
+	else
+		snprintf(text, sizeof text, "EXPIRE %u%s", days, differs ? " USER" : "");
+	output_line(&s->output, text);
+}
+
 enum event
 on_capa(struct session *s, char *argument)
 {
@@ -400,9 +434,7 @@ on_capa(struct session *s, char *argument)
 		snprintf(text, sizeof text, "LOGIN-DELAY %llu", (unsigned long long)s->conf->login_delay);
 		output_line(&s->output, text);
 	}
-	/* what is handled leaves the maildrop at QUIT, whatever the client says */
-	bool leaves = s->conf->server_copy == COPY_DELETE || s->conf->server_copy == COPY_ARCHIVE;
-	output_line(&s->output, leaves ? "EXPIRE 0" : "EXPIRE NEVER");
+	capa_expire(s);
 	output_line(&s->output, "IMPLEMENTATION Postern");
 	output_line(&s->output, ".");
 	return EVENT_DONE;

@@ -1,4 +1,4 @@
-/* spoolctl rebuild, recover, uidl-diff: what is done with a maildrop, by a session like any other. */
+/* spoolctl rebuild, recover, expire, uidl-diff: what is done with a maildrop, by a session like any other. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +89,35 @@ command_rebuild(const struct conf *c, const struct arguments *a)
 		print_safe(stdout, a->word[i]);
 		printf(": %u messages, %llu octets\n", (unsigned)catalogue.header->count, (unsigned long long)catalogue.header->octets);
 		close_maildrop(session, &catalogue);
+	}
+	return result;
+}
+
+/* The session removes what is too old when it is given back. */
+int
+command_expire(const struct conf *c, const struct arguments *a)
+{
+	struct catalogue catalogue;
+	struct message m;
+	int session, result = 0;
+
+	if (c->expire == 0)
+		return complain("[spoold] expire is 0 in %s: nothing expires", c->file);
+	for (int i = 0; i < a->words; i++) {
+		if (open_maildrop(c, SPOOL_EXPIRE, a->word[i], &catalogue, &session) == -1) {
+			result = 1;
+			continue;
+		}
+		uint32_t before = catalogue.header->count;
+		message_start(&m, MESSAGE_RELEASE);
+		if (message_send(session, &m) == 0 && message_receive(session, &m, SIDE_WORKER, SIDE_POP3D) == 1 &&
+		    m.header.type == MESSAGE_UPDATED && m.body.updated.left <= before) {
+			print_safe(stdout, a->word[i]);
+			printf(": %u expired, %u left\n", (unsigned)(before - m.body.updated.left), (unsigned)m.body.updated.left);
+		} else
+			result = complain("the session of %s ended: spoold's log says why", a->word[i]);
+		close(session);
+		catalogue_unmap(&catalogue);
 	}
 	return result;
 }

@@ -1049,7 +1049,7 @@ mark_read(struct maildrop *m, struct maildir *d, const uint8_t *marks)
 	int result = 0;
 
 	for (uint32_t i = 0; result == 0 && i < maildrop_count(m); i++)
-		if ((marks[i] & MARK_RETRIEVED) != 0)
+		if ((marks[i] & (MARK_RETRIEVED | MARK_DELETED)) == MARK_RETRIEVED)
 			result = inventory_get(m->inventory, i, &im) == 0 ? intent_add(&list, im.name, im.name_length) : -1;
 	if (result == 0)
 		result = act_on_all(d, &a, &list);
@@ -1069,12 +1069,12 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	struct act a = { .on = act_remove };
 	int result = 0;
 
-	if (m->grant->server_copy == COPY_MARK_READ) {
+	if (m->grant->server_copy == COPY_MARK_READ)
 		mark_read(m, d, marks);
-		return 0;
-	}
 	for (uint32_t i = 0; i < maildrop_count(m); i++)
 		t->left += (marks[i] & MARK_DELETED) != 0;
+	if (t->left == 0 && m->grant->server_copy == COPY_MARK_READ)
+		return 0;	/* what has expired goes all the same */
 	if (t->left > 0 && m->grant->server_copy == COPY_ARCHIVE && (d->archive = archive_folder(d->root)) == -1)
 		return maildrop_fail(m, "archive");
 	if (t->left == 1)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "ask.h"
+#include "expire.h"
 #include "log.h"
 #include "system.h"
 #include "view.h"
@@ -270,14 +271,49 @@ marks_map(const struct maildrop *m, int marks, uint32_t count, bool no_delete)
 }
 
 /*
+ * `all` is what is to become of every message of the maildrop; what has expired comes to it. If that is all there is to
+ * remove, nobody waits for it: it may fail.
+ */
+static int
+update_all(struct maildrop *m, uint8_t *all, bool no_delete, struct tally *t)
+{
+	uint32_t shown = maildrop_shown(m);
+	struct expired e = { 0 };
+	uint8_t asked = 0;
+	int result = 0;
+
+	for (uint32_t i = 0; i < maildrop_count(m); i++)
+		asked |= all[i];
+	if (no_delete && (asked & MARK_DELETED) != 0)
+		return maildrop_refuse(m, FAILURE_PERMISSION, "this login may not delete");
+	if (!no_delete)
+		expire_mark(m, all, &e);
+	if (asked != 0 || e.count > 0)
+		result = m->store->update(m, all, t);
+	if (m->view != NULL)
+		t->remain = shown - (result == 0 ? view_deleted(m->view, all) : 0);
+	if (result == 0) {
+		t->expired = e.count < t->deleted ? e.count : t->deleted;
+		t->deleted -= t->expired;
+	}
+	if (result == 0 || t->deleted > 0)
+		expire_log(m, &e, result == 0);
+	if (result == -1 && e.count > 0 && (asked & MARK_DELETED) == 0) {
+		*t = (struct tally){ .remain = shown };
+		result = 0;
+	}
+	expire_forget(&e);
+	return result;
+}
+
+/*
  * The order of an UPDATE: marks that nobody can change any more, then the store, which makes it durable; only
  * then is it told.
  */
 int
 maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t)
 {
-	uint8_t *set, *all, any = 0;
-	int result = 0;
+	uint8_t *set, *all;
 
 	*t = (struct tally){ .remain = maildrop_shown(m) };
 	if (count != maildrop_shown(m) || !sealed_is(marks, count, NULL)) {
@@ -292,14 +328,31 @@ maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, s
 		return maildrop_fail(m, "marks");
 	if (m->view != NULL)
 		view_marks(m->view, set, all);
-	for (uint32_t i = 0; i < maildrop_count(m); i++)
-		any |= all[i];
-	if (no_delete && (any & MARK_DELETED) != 0)
-		result = maildrop_refuse(m, FAILURE_PERMISSION, "this login may not delete");
-	else if (any != 0)
-		result = m->store->update(m, all, t);
+	int result = update_all(m, all, no_delete, t);
 	if (all != set)
 		free(all);
 	munmap(set, count);
 	return result;
+}
+
+void
+maildrop_expire(struct maildrop *m, bool no_delete, struct tally *t)
+{
+	uint8_t *all;
+
+	*t = (struct tally){ .remain = maildrop_shown(m) };
+	if (m->conf->expire == 0 || !m->expires || no_delete || (all = calloc((size_t)maildrop_count(m) + 1, 1)) == NULL)
+		return;
+	(void)update_all(m, all, false, t);
+	free(all);
+}
+
+uint32_t
+maildrop_stays(const struct maildrop *m, bool no_delete)
+{
+	int copy = m->grant->server_copy;
+
+	if (!no_delete && (copy == COPY_ARCHIVE || copy == COPY_DELETE))
+		return 0;
+	return m->conf->expire > 0 ? (uint32_t)m->conf->expire : EXPIRE_NEVER;
 }

@@ -33,6 +33,7 @@ struct tally {
 	uint32_t deleted;	/* marked, and gone */
 	uint32_t left;		/* marked, and still there */
 	uint32_t remain;	/* messages in the maildrop now, as far as this session knows */
+	uint32_t expired;	/* gone besides, by age */
 	bool deferred;		/* decided and durable, and not yet carried out: complete() does that after the answer */
 };
 
@@ -101,6 +102,7 @@ struct maildrop {
 	bool tidy;			/* take the delivery locks in any case: a dead worker's dotlock goes with them */
 	struct inventory *inventory;	/* after scan */
 	bool recent;			/* a view is to be made */
+	bool expires;			/* an UPDATE, and a RELEASE, removes what is too old */
 	struct view *view;		/* what the session sees; NULL: all of it */
 	int catalogue;			/* sealed; -1 before scan */
 	struct uidl *uidl;
@@ -140,6 +142,11 @@ int maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p);
  * deleted.
  */
 int maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t);
+
+/* At the end of a session that has marked nothing: what has expired goes. What cannot be removed is logged, and stays. */
+void maildrop_expire(struct maildrop *m, bool no_delete, struct tally *t);
+/* For how many days a message stays at least; EXPIRE_NEVER. */
+uint32_t maildrop_stays(const struct maildrop *m, bool no_delete);
 
 /* For the stores: sets m->failure from errno and logs what could not be done. Returns -1. */
 int maildrop_fail(struct maildrop *m, const char *what);

@@ -371,6 +371,7 @@ session_again(const struct session *s)
 	if (n != NULL) {
 		string_copy(n->client, sizeof n->client, s->client);
 		n->job.no_delete = s->job.no_delete;
+		n->job.expires = s->job.expires;
 		n->job.linger_ms = linger_ms();
 		session_fork(n, s->handed);
 	}
@@ -505,6 +506,7 @@ session_open(const struct body_open *o, int *channel)
 		return -1;
 	string_copy(s->client, sizeof s->client, o->client);
 	s->job.no_delete = o->no_delete == 1;
+	s->job.expires = true;
 	s->job.recent = o->recent == 1;
 	s->job.linger_ms = s->job.recent ? 0 : linger_ms();
 	return session_start(s, channel);
@@ -744,7 +746,7 @@ on_end(struct peer *p, const char *id)
 }
 
 static void
-on_tool_open(struct peer *p, const char *user, enum job_kind kind)
+on_tool_open(struct peer *p, const char *user, enum job_kind kind, bool expires)
 {
 	char id[SESSION_ID_SIZE];
 	struct session *s;
@@ -755,7 +757,8 @@ on_tool_open(struct peer *p, const char *user, enum job_kind kind)
 	s = session_for(user, id, kind, STORE_COUNT);
 	if (s != NULL) {
 		string_copy(s->client, sizeof s->client, "spoolctl");
-		s->job.no_delete = true;
+		s->job.no_delete = !expires;
+		s->job.expires = expires;
 	}
 	if (s == NULL || session_start(s, &channel) == -1) {
 		tool_finished(p, EAGAIN, 0);
@@ -810,16 +813,19 @@ on_command(struct peer *p, struct message *in)
 		on_end(p, c->argument);
 		break;
 	case SPOOL_OPEN:
-		on_tool_open(p, c->argument, JOB_SESSION);
+		on_tool_open(p, c->argument, JOB_SESSION, false);
 		break;
 	case SPOOL_REBUILD:
-		on_tool_open(p, c->argument, JOB_REBUILD);
+		on_tool_open(p, c->argument, JOB_REBUILD, false);
 		break;
 	case SPOOL_RECOVER:
 		on_tool_recover(p);
 		break;
 	case SPOOL_SHOW:
-		on_tool_open(p, c->argument, JOB_SHOW);
+		on_tool_open(p, c->argument, JOB_SHOW, false);
+		break;
+	case SPOOL_EXPIRE:
+		on_tool_open(p, c->argument, JOB_SESSION, true);
 		break;
 	case SPOOL_FIGURES:
 		on_figures(p);

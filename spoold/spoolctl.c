@@ -34,6 +34,7 @@ static const struct command {
 	{ "show", 1, 1, BIT(OPTION_JSON), "show USER [--json]", command_show },
 	{ "rebuild", 1, 100000, 0, "rebuild USER...", command_rebuild },
 	{ "recover", 0, 0, 0, "recover", command_recover },
+	{ "expire", 1, 100000, 0, "expire USER...", command_expire },
 	{ "uidl-diff", 2, 2, BIT(OPTION_JSON), "uidl-diff USER FILE [--json]", command_uidl_diff },
 	{ "metrics", 0, 0, BIT(OPTION_HTTP) | BIT(OPTION_OUTPUT), "metrics [--http | --output FILE]", command_metrics },
 	{ "doctor", 0, 1, BIT(OPTION_JSON) | BIT(OPTION_CONNECT), "doctor [USER] [--connect ADDRESS:PORT] [--json]", command_doctor },
@@ -46,6 +47,7 @@ static const char usage[] = "spoolctl [-tVh] [-c FILE] COMMAND ...\n"
     "  show USER [--json]\n"
     "  rebuild USER...\n"
     "  recover\n"
+    "  expire USER...\n"
     "  uidl-diff USER FILE [--json]\n"
     "  metrics [--http | --output FILE]\n"
     "  doctor [USER] [--connect ADDRESS:PORT] [--json]\n"

@@ -26,6 +26,7 @@ struct arguments {
 int command_who(const struct conf *c, const struct arguments *a);
 int command_end(const struct conf *c, const struct arguments *a);
 int command_show(const struct conf *c, const struct arguments *a);
+int command_expire(const struct conf *c, const struct arguments *a);
 int command_rebuild(const struct conf *c, const struct arguments *a);
 int command_recover(const struct conf *c, const struct arguments *a);
 int command_uidl_diff(const struct conf *c, const struct arguments *a);

@@ -82,3 +82,13 @@ view_marks(const struct view *v, const uint8_t *marks, uint8_t *all)
 	for (uint32_t i = v->archived; i < view_count(v); i++)
 		all[v->inner[i - v->archived]] = marks[i];
 }
+
+uint32_t
+view_deleted(const struct view *v, const uint8_t *all)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = v->archived; i < view_count(v); i++)
+		count += (all[v->inner[i - v->archived]] & MARK_DELETED) != 0;
+	return count;
+}

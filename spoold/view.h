@@ -23,5 +23,7 @@ int view_fetch(struct maildrop *m, uint32_t index, struct place *p);
 
 /* The marks of the view (view_count octets) as those of the maildrop (maildrop_count octets, all 0). What is in the archive stays there. */
 void view_marks(const struct view *v, const uint8_t *marks, uint8_t *all);
+/* How many messages of the view are marked as deleted in those of the maildrop. */
+uint32_t view_deleted(const struct view *v, const uint8_t *all);
 
 #endif

@@ -157,6 +157,7 @@ tell_ready(void)
 		m.body.ready.mtime_nsec = maildrop.seen[0].mtime % 1000000000;
 		m.body.ready.size = maildrop.seen[0].size;
 	}
+	m.body.ready.expire = maildrop_stays(&maildrop, job->no_delete);
 	m.fds[0] = maildrop.catalogue;
 	m.fds[1] = m.body.ready.kind == MAILDROP_MBOX && maildrop.reader != -1 ? maildrop.reader : maildrop.catalogue;
 	tell(&m);
@@ -200,6 +201,7 @@ begin(const struct conf *c)
 		end_failed(maildrop.failure);
 	maildrop.tidy = job->kind == JOB_RECOVER;
 	maildrop.recent = job->recent;
+	maildrop.expires = job->expires;
 	sandbox_enter(CELL_WORKER, c, maildrop.paths, maildrop.path_count);
 	scan();
 }
@@ -217,6 +219,7 @@ begin_again(const struct conf *c)
 		_exit(0);
 	if (result == -1)
 		end_failed(maildrop.failure);
+	maildrop.expires = job->expires;
 	scan();
 }
 
@@ -322,11 +325,13 @@ on_update(struct message *in)
 	log_string("user", grant.user);
 	log_string("result", result == 0 ? "ok" : "failed");
 	log_number("deleted", t.deleted);
+	if (t.expired > 0)
+		log_number("expired", t.expired);
 	log_number("left", t.left);
 	log_number("remain", t.remain);
 	log_number("ms", (uint64_t)(clock_ms() - begun));
 	log_end();
-	ask_measured(MEASURED_UPDATE, result != 0, clock_ms() - begun, t.deleted, 0);
+	ask_measured(MEASURED_UPDATE, result != 0, clock_ms() - begun, t.deleted + t.expired, 0);
 	if (result == 0) {
 		message_start(&m, MESSAGE_UPDATED);
 		m.body.updated.deleted = t.deleted;
@@ -343,11 +348,13 @@ static void
 on_release(struct message *in)
 {
 	struct message m;
+	struct tally t;
 
 	(void)in;
+	maildrop_expire(&maildrop, job->no_delete, &t);
 	message_start(&m, MESSAGE_UPDATED);
-	m.body.updated.left = maildrop_shown(&maildrop);
-	finish(&m, false, 0, true);
+	m.body.updated.left = t.remain;
+	finish(&m, t.deferred, 0, t.expired == 0);
 }
 
 static void

@@ -25,6 +25,7 @@ struct job {
 	uint32_t store;		/* enum store; STORE_COUNT: whichever knows the user */
 	bool no_delete;
 	int64_t linger_ms;	/* so long it waits for the next session; 0: it ends with this one */
+	bool expires;		/* its end removes what is too old */
 	bool recent;		/* only the messages of the last days, whatever became of them since */
 	struct leftover leftover;	/* JOB_RECOVER */
 };

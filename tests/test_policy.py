@@ -2,6 +2,7 @@
 import base64
 import hashlib
 import os
+import subprocess
 import time
 
 import pytest
@@ -271,3 +272,195 @@ def test_recent_of_nothing(make_postern):
     with p.connect("recent:u") as c:
         assert c.stat() == (0, 0)
         assert c.quit().startswith(b"+OK")
+
+
+# Expiry
+
+def capa(c, name):
+    return [r for r in c.multi(b"CAPA") if r.split(b" ")[0] == name]
+
+
+def expiring(make_postern, store, ages=AGES, days=30, **more):
+    p = make_postern({"spoold": {"expire": days, **more}})
+    p.path = delivered(p, "u", store, ages)
+    p.add("u", "%s:%s" % (store, p.path))
+    return p.start()
+
+
+def test_old_mail_expires(make_postern, store):
+    p = expiring(make_postern, store)
+    with p.connect("u") as c:
+        ids = c.uidl()
+        c.retr(1)       # it is all there until the session ends
+        assert c.stat()[0] == 6
+    p.daemon("pop3d").wait_line("event=session", "user=u")
+    assert left(p.path) == [1, 2, 3, 4, 5, 6]           # and without QUIT it stays
+    with p.connect("u") as c:
+        c.ok(b"DELE 5")
+        assert c.quit() == b"+OK goodbye, 2 messages left"
+    assert left(p.path) == [4, 6]
+    for n in (1, 2, 3):
+        p.daemon("spoold").wait_line("event=expired", "user=u", "uid=%s " % ids[n].decode(), "result=removed")
+    assert "uid=%s " % ids[5].decode() not in p.daemon("spoold").log()
+    p.daemon("spoold").wait_line("event=update", "deleted=1 ", "expired=3 ", "remain=2 ")
+    with p.connect("u") as c:
+        assert list(c.uidl().values()) == [ids[4], ids[6]]
+        c.quit()
+
+
+def test_a_session_that_did_nothing_expires_too(make_postern, store):
+    p = expiring(make_postern, store)
+    for _ in range(2):
+        with p.connect("u") as c:
+            assert c.quit() == b"+OK goodbye, 3 messages left"
+        assert left(p.path) == [4, 5, 6]
+
+
+@pytest.mark.parametrize("policy", ["keep", "mark-read", "archive", "delete"])
+def test_expiry_under_a_policy(make_postern, store, policy):
+    p = expiring(make_postern, store, **{"server-copy": policy})
+    with p.connect("u") as c:
+        c.retr(4)
+        c.ok(b"DELE 1")
+        assert c.quit().startswith(b"+OK")
+    leaves = policy in ("archive", "delete")
+    assert left(p.path) == ([5, 6] if leaves else [4, 5, 6])
+    archive = p.path.parent / ".u.archive" if store == "mbox" else p.path / ".Archive"
+    assert (left(archive) if archive.exists() else []) == ([1, 2, 3, 4] if policy == "archive" else [])
+    if store == "maildir" and policy == "mark-read":
+        assert sorted(f.name.rpartition(",")[2] for f in (p.path / "cur").iterdir()) == ["S"]
+
+
+def test_young_mail_never_expires(make_postern, store):
+    """Not by what its header says, not by a name, a copy's time or a From_ line that could be meant otherwise."""
+    p = make_postern({"spoold": {"expire": 30}})
+    now = time.time()
+    old = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(now - 400 * DAY)).encode()
+    body = b"Date: " + old + b"\nReceived: from a by b; " + old + b"\n\nmessage %d\n"
+    if store == "mbox":
+        edge = time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(now - 30 * DAY - 11 * 3600)).encode()
+        froms = [b"From a " + time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(now)).encode(), b"From a " + edge,
+                 b"From a Sat Jan  3 1998 (no time of day)", b"From -", b"From a Sat Jan  3 01:05:34 2098"]
+        rows = [f + b"\n" + body % i + b"\n" for i, f in enumerate(froms, 1)]
+        path = p.mbox("u", b"".join(rows))
+    else:
+        path = p.maildir("u")
+        for i, (name, at) in enumerate([(now - 400 * DAY, now), (now, now - 400 * DAY), (now - 29 * DAY, now - 29 * DAY)], 1):
+            f = path / "cur" / ("%d.M%dP1.host:2,S" % (name, i))
+            f.write_bytes(body % i)
+            os.utime(f, (at, at))
+        p.own(path)
+    before = left(path)
+    assert len(before) >= 3
+    p.add("u", "%s:%s" % (store, path))
+    p.start()
+    with p.connect("u") as c:
+        assert c.stat()[0] >= 3
+        assert c.quit().startswith(b"+OK")
+    assert left(path) == before
+    assert "event=expired" not in p.log()
+
+
+def test_reading_only_expires_nothing(make_postern, store):
+    p = expiring(make_postern, store)
+    word = p.authctl("app", "add", "u", "phone", "--no-delete").stdout.decode().split()[-1]
+    p.passwords.add(word)
+    with p.connect("u", word) as c:
+        c.retr(1)
+        assert c.quit().startswith(b"+OK")
+    assert left(p.path) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_recent_session_expires_what_it_does_not_show(make_postern, store):
+    p = expiring(make_postern, store, days=100)
+    with p.connect("recent:u") as c:
+        assert c.stat()[0] == 3
+        c.ok(b"DELE 1")
+        assert c.quit() == b"+OK goodbye, 2 messages left"
+    assert left(p.path) == [2, 3, 5, 6]
+
+
+def test_an_mbox_that_changed_expires_nothing_young(make_postern):
+    """Another program has rewritten it since it was scanned: what stands where an old message was is not taken for it."""
+    p = expiring(make_postern, "mbox", ages=[400, 10, 9])
+    data = p.path.read_bytes()
+    first = data.index(b"From ", 1)
+    other = data[:first].replace(b"message 1", b"message 7")    # as long, as old, in the place of the first, and unseen
+    with p.connect("u") as c:
+        p.path.write_bytes(other + data[first:])
+        assert c.quit().startswith(b"+OK")
+    assert left(p.path) == [2, 3, 7]
+
+
+def test_expiry_that_cannot_be_is_not_the_client_s_trouble(make_postern, store):
+    if not harness.IS_ROOT:
+        pytest.skip("NOT RUN: only root can make a file another's")
+    p = expiring(make_postern, store)
+    where = p.path if store == "mbox" else p.path / "new"
+    where.chmod(0o400 if store == "mbox" else 0o500)
+    with p.connect("u") as c:
+        c.top(1, 1)
+        assert c.quit() == b"+OK goodbye, 6 messages left"
+    assert left(p.path) == [1, 2, 3, 4, 5, 6]
+
+
+def test_spoolctl_expire(make_postern, store):
+    p = expiring(make_postern, store)
+    run = lambda *a: subprocess.run(p.argv("spoolctl", *a), capture_output=True, text=True, timeout=harness.TIMEOUT, **p.popen_as())
+    (p.dir / "ids").write_text("")
+    assert run("uidl-diff", "u", p.dir / "ids").returncode == 1 and run("rebuild", "u").returncode == 0
+    assert left(p.path) == [1, 2, 3, 4, 5, 6]       # who only looks removes nothing
+    done = run("expire", "u")
+    assert (done.returncode, done.stdout) == (0, "u: 3 expired, 3 left\n"), done.stderr
+    assert left(p.path) == [4, 5, 6]
+    assert run("expire", "nobody-here").returncode == 1
+
+
+# CAPA
+
+@pytest.mark.parametrize("conf, before, after", [
+    ({}, b"NEVER", b"NEVER"),
+    ({"expire": 30}, b"30", b"30"),
+    ({"server-copy": "keep", "expire": 7}, b"7", b"7"),
+    ({"server-copy": "delete", "server-copy-choice": ""}, b"0", b"0"),
+    ({"server-copy": "archive"}, b"0 USER", b"0"),
+    ({"server-copy-choice": "keep delete"}, b"0 USER", b"NEVER"),
+    ({"server-copy-choice": "keep delete", "expire": 14}, b"0 USER", b"14"),
+])
+def test_expire_is_announced(make_postern, conf, before, after):
+    p = make_postern({"spoold": conf})
+    p.user("u", "maildir", [message(1)])
+    p.start()
+    with p.connect() as c:
+        assert capa(c, b"EXPIRE") == [b"EXPIRE " + before]
+        c.login("u")
+        assert capa(c, b"EXPIRE") == [b"EXPIRE " + after]
+        c.quit()
+
+
+def test_expire_is_announced_for_each(make_postern):
+    p = make_postern({"spoold": {"server-copy-choice": ALL, "expire": 30}})
+    for user, policy in (("a", "keep"), ("b", "delete")):
+        p.user(user, "maildir", [message(1)])
+        p.authctl("set", user, "--server-copy", policy)
+    word = p.authctl("app", "add", "b", "phone", "--no-delete").stdout.decode().split()[-1]
+    p.passwords.add(word)
+    p.start()
+    for user, password, expire in (("a", harness.PASSWORD, b"30"), ("b", harness.PASSWORD, b"0"), ("b", word, b"30")):
+        with p.connect(user, password) as c:
+            assert capa(c, b"EXPIRE") == [b"EXPIRE " + expire]
+            c.quit()
+
+
+def test_login_delay_is_announced_and_enforced(make_postern):
+    p = make_postern({"authd": {"login-delay": 600}})
+    p.user("u", "maildir", [message(1)])
+    p.start()
+    with p.connect() as c:
+        assert capa(c, b"LOGIN-DELAY") == [b"LOGIN-DELAY 600"]
+        c.login("u")
+        assert capa(c, b"LOGIN-DELAY") == [b"LOGIN-DELAY 600"]
+        c.quit()
+    with p.connect() as c:
+        c.ok(b"USER u")
+        assert c.err(b"PASS " + harness.PASSWORD.encode()).startswith(b"-ERR [LOGIN-DELAY]")
