@@ -3,11 +3,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ini.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include "system.h"
 
@@ -396,15 +398,23 @@ conf_whole(const struct conf *c)
 int
 conf_load(struct conf *c, const char *path, bool optional, char *error, size_t size)
 {
+	return conf_read(c, path, open(path, O_RDONLY | O_CLOEXEC), optional, error, size);
+}
+
+int
+conf_read(struct conf *c, const char *path, int fd, bool optional, char *error, size_t size)
+{
 	struct parse p = { .conf = c };
 
 	conf_presets(c);
 	string_copy(c->file, sizeof c->file, path);
-	p.file = fopen(path, "re");
+	if (fd == -1 && optional && errno == ENOENT)
+		return 0;
+	p.file = fd != -1 ? fdopen(fd, "r") : NULL;
 	if (p.file == NULL) {
-		if (optional && errno == ENOENT)
-			return 0;
 		snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
+		if (fd != -1)
+			close(fd);
 		return -1;
 	}
 	int line = ini_parse_stream(read_line, &p, on_key, &p);

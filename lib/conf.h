@@ -114,6 +114,9 @@ unsigned conf_line(const struct conf *c, const char *section, const char *name);
  */
 void conf_keep(struct conf *fresh, const struct conf *running, enum conf_program program, char *names, size_t size);
 
+/* The same of a file that is open already, which is closed; or from -1 with errno, if it could not be opened. */
+int conf_read(struct conf *c, const char *path, int fd, bool optional, char *error, size_t size);
+
 bool conf_has(const struct conf_set *set, uint32_t item);
 
 /* Does the numeric address (as in HELLO) lie in one of the networks? */

@@ -75,6 +75,12 @@ log_open(const struct conf *c, int never)
 	state.syslog = true;
 }
 
+int
+log_descriptor(void)
+{
+	return state.syslog ? state.fd : -1;
+}
+
 void
 log_level(int level)
 {

@@ -26,6 +26,9 @@ void log_open(const struct conf *c, int never);
 /* Another log-level, from now on. */
 void log_level(int level);
 
+/* What lines are written to besides standard error, for one who closes all that is open; -1: nothing. */
+int log_descriptor(void);
+
 /* The session id that every line of this process carries from now on; NULL for none. Copied. */
 void log_session(const char *id);
 

@@ -73,6 +73,9 @@ static bool
 body_sound(uint32_t type, const union message_body *b)
 {
 	switch (type) {
+	case MESSAGE_CONNECTION:
+		return ENDS(b->connection.client) && ENDS(b->connection.local) && b->connection.verifier <= 1 &&
+		    b->connection.implicit_tls <= 1 && b->connection.tls <= 1;
 	case MESSAGE_HELLO:
 		return ENDS(b->hello.session) && ENDS(b->hello.client) && ENDS(b->hello.local) &&
 		    ENDS(b->hello.tls_version) && ENDS(b->hello.binding_type) &&

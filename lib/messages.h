@@ -88,9 +88,26 @@ struct message_header {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic error "-Wpadded"
 
-/* LISTENER hands one accepted connection to a pop3d forked ahead; the descriptor is the connection. */
+/*
+ * LISTENER hands one accepted connection to a pop3d forked ahead, which can reach nobody by itself. Descriptors: the connection, and a conversation
+ * with the verifier that has just begun (else, with verifier 0, the connection once more, so that there are always two).
+ */
 struct body_connection {
-	uint32_t implicit_tls;	/* 0 or 1 */
+	char client[ADDRESS_SIZE];	/* numeric; empty if the peer is not an Internet socket */
+	char local[ADDRESS_SIZE];
+	uint32_t client_port;
+	uint32_t local_port;
+	uint32_t verifier;		/* 0 or 1 */
+	uint32_t implicit_tls;		/* 0 or 1 */
+	uint32_t tls;			/* 0 or 1: REACH may be asked */
+};
+
+/* POP3D to LISTENER, once, before TLS begins: connect me to the keeper. Answered by REACHED with that conversation, or by the end of this one. */
+struct body_reach {
+	uint32_t zero;
+};
+struct body_reached {
+	uint32_t zero;
 };
 
 /* POP3D to LISTENER: the proxy that connected speaks for this client, who counts for the limits. Answered by ADMITTED. */
@@ -565,7 +582,7 @@ struct body_kept {
  * The roster: name, from, to, descriptors, body. Order is the number on the wire: add at the end.
  */
 #define MESSAGE_ROSTER(M) \
-	M(CONNECTION,	LISTENER,	POP3D,		1, connection) \
+	M(CONNECTION,	LISTENER,	POP3D,		2, connection) \
 	M(HELLO,	POP3D,		VERIFIER,	0, hello) \
 	M(AUTH,		POP3D,		VERIFIER,	0, auth) \
 	M(RESPOND,	POP3D,		VERIFIER,	0, respond) \
@@ -619,7 +636,9 @@ struct body_kept {
 	M(AUTH_COMMAND,	TOOL,		VERIFIER,	0, auth_command) \
 	M(AUTH_FIGURES,	VERIFIER,	TOOL,		0, auth_figures) \
 	M(IDLE,		WORKER,		SPOOLD,		0, idle) \
-	M(REOPEN,	SPOOLD,		WORKER,		1, reopen)
+	M(REOPEN,	SPOOLD,		WORKER,		1, reopen) \
+	M(REACH,	POP3D,		LISTENER,	0, reach) \
+	M(REACHED,	LISTENER,	POP3D,		1, reached)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };

@@ -2,7 +2,8 @@
  * The cells. The table says who may still make which system call; read it by column. Everything else kills the process.
  *
  * A filter is inherited, and a child can only add to it. So the listener's is at least what pop3d's children need, spoold's what
- * its workers need, authd's what its children need: the columns L, O and A are widened by those below them.
+ * its workers need, authd's what its children need: the columns L, O and A are widened by those below them. What the listener may besides, it
+ * may with a key that its children do not have (KEYED): their filter is the one that they are born with.
  */
 #include "sandbox.h"
 
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,7 +42,9 @@
 #define ALL (L | P | S | A | V | H | K | O | W)
 
 /* What a rule wants of an argument; see rule_add. */
-enum when { ALWAYS, NOT_EXECUTABLE, UNIX_ONLY, CLONE_ONLY, FORK, TO_ITSELF, OWN_STATE };
+enum when {
+	ALWAYS, NOT_EXECUTABLE, UNIX_ONLY, CLONE_ONLY, FORK, TO_ITSELF, OWN_STATE, KEYED, KEYED_FORK, KEYED_UNIX, OWN_NAME, NO_PROCESSES, CLOSING
+};
 
 static const struct rule {
 	const char *call;
@@ -55,7 +59,7 @@ static const struct rule {
 	{ "clock_gettime", ALL, ALWAYS }, { "gettimeofday", ALL, ALWAYS }, { "time", ALL, ALWAYS },
 	{ "getrandom", ALL, ALWAYS }, { "getpid", ALL, ALWAYS }, { "gettid", ALL, ALWAYS }, { "getppid", ALL, ALWAYS },
 	{ "getuid", ALL, ALWAYS }, { "geteuid", ALL, ALWAYS }, { "getgid", ALL, ALWAYS }, { "getegid", ALL, ALWAYS },
-	{ "tgkill", ALL, TO_ITSELF },		/* abort(3) */
+	{ "tgkill", ALL & ~(L | P | S), TO_ITSELF },	/* abort(3); the others end all the same */
 	{ "sched_yield", ALL, ALWAYS }, { "getrlimit", ALL, ALWAYS }, { "clock_nanosleep", A | V | H | K | W, ALWAYS },
 
 	/* what is open already */
@@ -64,30 +68,34 @@ static const struct rule {
 	{ "newfstatat", ALL, ALWAYS },		/* fstat(3) is made of it: looks, opens nothing */
 	{ "lseek", ALL, ALWAYS }, { "pread64", P | S | V | K | W, ALWAYS }, { "sendmsg", ALL, ALWAYS }, { "recvmsg", ALL, ALWAYS },
 	{ "sendto", P | S | V | O | K, ALWAYS }, { "recvfrom", P | S | V | O | K, ALWAYS }, { "readv", P | S, ALWAYS },
-	{ "sendfile", P | S, ALWAYS }, { "setsockopt", L | P | V | O, ALWAYS }, { "getsockopt", L | P | V | O | K, ALWAYS },
-	{ "getsockname", L, ALWAYS }, { "getpeername", L, ALWAYS }, { "shutdown", L | P | S | V, ALWAYS },
+	{ "sendfile", P | S, ALWAYS }, { "setsockopt", L, KEYED }, { "setsockopt", V | O, ALWAYS }, { "getsockopt", V | O | K, ALWAYS },
+	{ "getsockname", L, KEYED }, { "shutdown", P | S | V, ALWAYS },
 	{ "memfd_create", P | S | W | V | K, ALWAYS }, { "epoll_create1", A | V | K | O, ALWAYS },
 	{ "epoll_ctl", A | V | K | O, ALWAYS }, { "epoll_wait", A | V | K | O, ALWAYS }, { "epoll_pwait", A | V | K | O, ALWAYS },
-	{ "signalfd4", L | A | V | O, ALWAYS }, { "timerfd_create", A | V | K | O, ALWAYS }, { "timerfd_settime", A | V | K | O, ALWAYS },
+	{ "signalfd4", A | V | O, ALWAYS }, { "timerfd_create", A | V | K | O, ALWAYS }, { "timerfd_settime", A | V | K | O, ALWAYS },
+	{ "epoll_ctl", L, KEYED }, { "epoll_wait", L, KEYED }, { "epoll_pwait", L, KEYED },
 	{ "mlockall", A, ALWAYS }, { "mlock", A | V | H | K, ALWAYS }, { "munlock", A | V | H | K, ALWAYS },
 
 	/* accepting, and reaching the suite's own sockets */
-	{ "accept4", L | V | O | K, ALWAYS }, { "socket", L | A | V, UNIX_ONLY }, { "connect", L | V, ALWAYS },
-	{ "socketpair", L | A | O, ALWAYS }, { "inotify_init1", A | K, ALWAYS }, { "inotify_add_watch", A | K, ALWAYS },
+	{ "accept4", L, KEYED }, { "socket", L, KEYED_UNIX }, { "connect", L, KEYED }, { "socketpair", L, KEYED },
+	{ "accept4", V | O | K, ALWAYS }, { "socket", A | V, UNIX_ONLY }, { "connect", V, ALWAYS }, { "socketpair", A | O, ALWAYS },
+	{ "inotify_init1", A | K, ALWAYS }, { "inotify_add_watch", A | K, ALWAYS },
 
-	/* making processes; entering a narrower cell */
-	{ "clone", L | A | O, FORK }, { "fork", L | A | O, ALWAYS },
-	{ "set_robust_list", L | A | O, ALWAYS }, { "rseq", L | A | O, ALWAYS }, { "set_tid_address", L | A | O, ALWAYS },
-	{ "wait4", L | A | O, ALWAYS }, { "rt_sigtimedwait", A, ALWAYS }, { "waitid", L | A | O, ALWAYS }, { "kill", L | A | O, ALWAYS },
-	{ "prctl", L | A | O, OWN_STATE }, { "seccomp", L | P | A | O, ALWAYS },
-	{ "landlock_create_ruleset", L | A | O, ALWAYS }, { "landlock_add_rule", L | A | O, ALWAYS },
-	{ "landlock_restrict_self", L | A | O, ALWAYS }, { "prlimit64", ALL & ~(S | P), ALWAYS },
+	/* making processes; entering a narrower cell; what a child of the listener's does first, and can do no harm with */
+	{ "clone", L, KEYED_FORK }, { "wait4", L, KEYED }, { "kill", L, KEYED },
+	{ "prctl", L, OWN_NAME }, { "prlimit64", L, NO_PROCESSES }, { "landlock_restrict_self", L, ALWAYS }, { "close_range", L, CLOSING },
+	{ "clone", A | O, FORK }, { "fork", A | O, ALWAYS },
+	{ "set_robust_list", A | O, ALWAYS }, { "rseq", A | O, ALWAYS }, { "set_tid_address", A | O, ALWAYS },
+	{ "wait4", A | O, ALWAYS }, { "rt_sigtimedwait", A, ALWAYS }, { "waitid", A | O, ALWAYS }, { "kill", A | O, ALWAYS },
+	{ "prctl", A | O, OWN_STATE }, { "seccomp", A | O, ALWAYS },
+	{ "landlock_create_ruleset", A | O, ALWAYS }, { "landlock_add_rule", A | O, ALWAYS },
+	{ "landlock_restrict_self", A | O, ALWAYS }, { "prlimit64", ALL & ~(L | S | P), ALWAYS },
 	{ "sched_getaffinity", A | V | O | W, ALWAYS },
-	{ "close_range", L | A | O, ALWAYS }, { "dup", A | O, ALWAYS }, { "dup2", A | O, ALWAYS }, { "dup3", A | O, ALWAYS },
+	{ "close_range", A | O, ALWAYS }, { "dup", A | O, ALWAYS }, { "dup2", A | O, ALWAYS }, { "dup3", A | O, ALWAYS },
 	{ "pipe2", A | O, ALWAYS }, { "umask", A | O | W, ALWAYS }, { "setpgid", A | O, ALWAYS },
 
 	/* files: the listener reads its configuration again; where and what, Landlock says */
-	{ "openat", L | A | V | O | W, ALWAYS }, { "openat2", O | W, ALWAYS }, { "access", A | V | O | W, ALWAYS },
+	{ "openat", L, KEYED }, { "openat", A | V | O | W, ALWAYS }, { "openat2", O | W, ALWAYS }, { "access", A | V | O | W, ALWAYS },
 	{ "faccessat", A | V | O | W, ALWAYS }, { "faccessat2", A | V | O | W, ALWAYS }, { "stat", A | V | O | W, ALWAYS },
 	{ "lstat", A | V | O | W, ALWAYS }, { "statx", A | V | O | W, ALWAYS }, { "readlink", A | V | O | W, ALWAYS },
 	{ "readlinkat", O | W, ALWAYS }, { "getdents64", A | O | W, ALWAYS }, { "statfs", A | O | W, ALWAYS },
@@ -108,7 +116,7 @@ static const struct rule {
 	{ "setuid", A | O, ALWAYS }, { "setgid", A | O, ALWAYS }, { "setreuid", A | O, ALWAYS }, { "setregid", A | O, ALWAYS },
 	{ "setresuid", A | O, ALWAYS }, { "setresgid", A | O, ALWAYS }, { "setgroups", A | O, ALWAYS },
 	{ "getgroups", A | O, ALWAYS }, { "getresuid", A | O, ALWAYS }, { "getresgid", A | O, ALWAYS },
-	{ "capget", L | A | O, ALWAYS }, { "capset", L | A | O, ALWAYS }, { "chroot", A, ALWAYS }, { "pidfd_open", A | O, ALWAYS }, { "pidfd_send_signal", A | O, ALWAYS },
+	{ "capget", A | O, ALWAYS }, { "capset", A | O, ALWAYS }, { "chroot", A, ALWAYS }, { "pidfd_open", A | O, ALWAYS }, { "pidfd_send_signal", A | O, ALWAYS },
 };
 #define RULES (sizeof rules / sizeof rules[0])
 
@@ -157,8 +165,8 @@ static const struct {
 };
 
 /*
- * Limits of a process that cannot be needed by what it does; 0: none. Parents pass theirs on to children that need more, so they have none of
- * `data`, and as many descriptors as the system gives: each has one or more a connection. Nor may those who pass descriptors have few: the
+ * Limits of a process that cannot be needed by what it does; 0: none. Parents pass theirs on to children that may need more, so they have none of
+ * `data` (but the listener, which needs no more than they), and as many descriptors as the system gives: each has one or more a connection. Nor may those who pass descriptors have few: the
  * kernel compares this limit with all that the whole uid has in flight (ETOOMANYREFS), so that a burst of sessions would fail.
  */
 #define MANY UINT64_MAX
@@ -168,7 +176,7 @@ static const struct {
 	uint64_t data;		/* RLIMIT_DATA: private memory */
 	bool alone;		/* RLIMIT_NPROC 0: makes no process, no thread */
 } limits[CELL_COUNT] = {
-	[CELL_LISTENER] = { MANY, 0, false },
+	[CELL_LISTENER] = { MANY, 256 * MIB, false },		/* its children's as well */
 	[CELL_POP3D] = { MANY, 256 * MIB, true },		/* 16 MiB of marks, TLS, buffers */
 	[CELL_AUTHD] = { MANY, 0, false },
 	[CELL_VERIFIER] = { MANY, 1024 * MIB, true },
@@ -200,6 +208,50 @@ static const scmp_datum_t own_state[] = {
 	PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_CAP_AMBIENT,
 };
 
+/*
+ * What the listener says in the sixth argument of a call that its children may not make. The page is not there in what is forked.
+ */
+static const uint64_t no_key;
+static const uint64_t *key = &no_key;
+
+static int
+key_make(void)
+{
+	uint64_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED || madvise(page, 4096, MADV_WIPEONFORK) == -1 || getrandom(page, sizeof *page, 0) != sizeof *page ||
+	    mprotect(page, 4096, PROT_READ) == -1)
+		return -1;
+	key = page;
+	return 0;
+}
+
+/* The key is in a register from just before the call to just after it, and on no stack: what is forked starts there, too. */
+long
+sandbox_call(long number, long a, long b, long c, long d, long e)
+{
+	long result;
+
+#if defined(__x86_64__)
+	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e;
+	__asm__ volatile ("movq %[key], %%r9\n\tsyscall\n\txorl %%r9d, %%r9d" : "=a"(result) :
+	    "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), [key] "m"(*key) : "rcx", "r11", "r9", "memory");
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c, x3 __asm__("x3") = d,
+	    x4 __asm__("x4") = e;
+	__asm__ volatile ("ldr x5, %[key]\n\tsvc #0\n\tmov x5, xzr" : "+r"(x0) :
+	    "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), [key] "m"(*key) : "x5", "memory");
+	result = x0;
+#else
+#error "how does a system call get its sixth argument here?"
+#endif
+	if (result < 0 && result > -4096) {
+		errno = (int)-result;
+		return -1;
+	}
+	return result;
+}
+
 /* One rule, with what it wants of the arguments. 0 or libseccomp's negative errno. */
 static int
 rule_add(scmp_filter_ctx ctx, int call, enum when when)
@@ -223,6 +275,19 @@ rule_add(scmp_filter_ctx ctx, int call, enum when when)
 				return error;
 		}
 		return 0;
+	case KEYED:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A5(SCMP_CMP_EQ, *key));
+	case KEYED_FORK:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 2, SCMP_A0(SCMP_CMP_EQ, SIGCHLD), SCMP_A5(SCMP_CMP_EQ, *key));
+	case KEYED_UNIX:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 2, SCMP_A0(SCMP_CMP_EQ, AF_UNIX), SCMP_A5(SCMP_CMP_EQ, *key));
+	case OWN_NAME:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+	case NO_PROCESSES:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 3, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_NPROC),
+		    SCMP_A3(SCMP_CMP_EQ, 0));
+	case CLOSING:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_EQ, 0));
 	case TO_ITSELF:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 	}
@@ -277,7 +342,7 @@ filter_fill(scmp_filter_ctx ctx, enum cell cell)
 		if (call < 0)
 			continue;	/* this architecture does not have it */
 		/* widened: what a child's argument rule allows, its parent's must */
-		enum when when = rules[i].when == TO_ITSELF && (cell == CELL_LISTENER || cell == CELL_AUTHD || cell == CELL_SPOOLD) ?
+		enum when when = rules[i].when == TO_ITSELF && (cell == CELL_AUTHD || cell == CELL_SPOOLD) ?
 		    ALWAYS : rules[i].when;
 		if ((error = rule_add(ctx, call, when)) < 0 && error != -EEXIST)
 			return error;
@@ -403,8 +468,9 @@ landlock_allow(int ruleset, const struct ruleset *handled, const struct sandbox_
 	return result;
 }
 
+/* The ruleset of a cell, which is still to be entered; -1 with errno. */
 static int
-landlock_enter(enum cell cell, const struct sandbox_path *paths, size_t count)
+landlock_make(enum cell cell, const struct sandbox_path *paths, size_t count)
 {
 	int version = landlock_version();
 
@@ -418,7 +484,21 @@ landlock_enter(enum cell cell, const struct sandbox_path *paths, size_t count)
 	for (size_t i = 0; i < count && result == 0; i++)
 		result = landlock_allow(fd, &handled, &paths[i]);
 	if (result == 0)
-		result = (int)syscall(SYS_landlock_restrict_self, fd, 0);
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+static int
+landlock_enter(enum cell cell, const struct sandbox_path *paths, size_t count)
+{
+	int fd = landlock_make(cell, paths, count), result;
+
+	if (fd == -1)
+		return -1;
+	result = (int)syscall(SYS_landlock_restrict_self, fd, 0);
 	close(fd);
 	return result;
 }
@@ -549,35 +629,82 @@ filter_load(enum cell cell, const struct conf *c)
 		falls_short(c, names[cell], "its system call filter", NULL);
 }
 
+/* What the listener has made ready for its children. */
+static struct {
+	bool ready;
+	int ruleset;		/* Landlock's, of CELL_POP3D; -1: the kernel has none, and best-effort goes on without */
+} birth = { .ruleset = -1 };
+
+static void
+birth_prepare(const struct conf *c)
+{
+	birth.ready = true;
+	if (c->sandbox == SANDBOX_OFF)
+		return;
+	if (key_make() == -1)
+		fatal("the listener's filter cannot be made: %s", strerror(errno));
+	birth.ruleset = landlock_make(CELL_POP3D, NULL, 0);
+}
+
+/* The listener's child: limits, capabilities and filter it was born with; what is left of the listener's own is taken away. */
+static void
+birth_enter(const struct conf *c)
+{
+	const struct rlimit none = { 0, 0 };
+
+	if (c->sandbox == SANDBOX_OFF)
+		return;
+	if (setrlimit(RLIMIT_NPROC, &none) == -1)
+		fatal("a pop3d process cannot be kept from making others: %s", strerror(errno));
+	if (birth.ruleset == -1 || syscall(SYS_landlock_restrict_self, birth.ruleset, 0) == -1)
+		falls_short(c, names[CELL_POP3D], "Landlock", &said_landlock);
+}
+
+pid_t
+sandbox_fork(const struct conf *c)
+{
+#ifdef SANDBOX_PROBE
+	probe_read(c, CELL_POP3D);
+#endif
+	(void)c;
+	return (pid_t)sandbox_call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
 void
 sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_path *paths, size_t count)
 {
-	bool confined = c->sandbox != SANDBOX_OFF;
+	bool confined = c->sandbox != SANDBOX_OFF, born = birth.ready && cell == CELL_POP3D;
 
 	/* authd must be able to fork PAM's process again: then it is as free as that. */
 	if (cell == CELL_AUTHD && conf_has(&c->stores, STORE_PAM))
 		cell = CELL_PAM;
 #ifdef SANDBOX_PROBE
-	probe_read(c, cell);
+	if (!born)
+		probe_read(c, cell);
 #endif
-	/* A session is in pop3d's cell already, limits and Landlock with it. */
-	if (cell != CELL_SESSION) {
+	if (cell == CELL_LISTENER)
+		birth_prepare(c);
+	if (born)
+		birth_enter(c);
+	/* A session is in pop3d's cell already, in which there is nothing that it could lose. */
+	else if (cell != CELL_SESSION) {
 		limits_set(cell, confined);
 		if (confined && capabilities_keep(capabilities_of(cell), cell != CELL_PAM) == -1)
 			falls_short(c, names[cell], "only the capabilities it needs", NULL);
 	}
 	if (!confined)
 		return;
+	if (!born && cell != CELL_SESSION) {
 #ifdef SANDBOX_TRAP
-	struct sigaction trap = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO };
-	if (cell != CELL_SESSION)
+		struct sigaction trap = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO };
 		sigaction(SIGSYS, &trap, NULL);
 #endif
-	if (cell != CELL_SESSION && cell != CELL_PAM && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
-		falls_short(c, names[cell], "no_new_privs", NULL);
-	if (cell != CELL_SESSION && !needs_paths(cell) && landlock_enter(cell, paths, count) == -1)
-		falls_short(c, names[cell], "Landlock", &said_landlock);
-	filter_load(cell, c);
+		if (cell != CELL_PAM && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+			falls_short(c, names[cell], "no_new_privs", NULL);
+		if (!needs_paths(cell) && landlock_enter(cell, paths, count) == -1)
+			falls_short(c, names[cell], "Landlock", &said_landlock);
+		filter_load(cell, c);
+	}
 #ifdef SANDBOX_PROBE
 	probe_run(cell);
 #endif

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "conf.h"
 
@@ -43,6 +44,17 @@ int sandbox_prepare(enum cell cell);
  * Root's, before it is given up, of a process that will open nothing more: run-dir/empty is its root directory from now on. Does nothing for others.
  */
 void sandbox_empty_root(const struct conf *c);
+
+/*
+ * A system call of the listener's that its children may not make, errno and -1 as libc's has it. The listener's filter lets these pass only with a
+ * random number in their sixth argument, which none of them has; and the page with that number is empty in every process that it forks
+ * (MADV_WIPEONFORK). So its children inherit a filter that is theirs from their first instruction on, and none has to be loaded for a connection.
+ * Anywhere else it is an ordinary system call.
+ */
+long sandbox_call(long number, long a, long b, long c, long d, long e);
+
+/* fork(2) by such a call: nothing of libc's is told. The child is to call sandbox_enter(CELL_POP3D). -1 with errno. */
+pid_t sandbox_fork(const struct conf *c);
 
 /*
  * Enters: resource limits, capabilities, no_new_privs, Landlock, seccomp. Call it last, after all that the process needs is open and root is given up. With

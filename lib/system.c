@@ -208,6 +208,15 @@ activation_sockets(char *names, size_t size)
 	return (int)count;
 }
 
+static int notify_socket = -1;
+
+void
+notify_prepare(void)
+{
+	if (getenv("NOTIFY_SOCKET") != NULL && notify_socket == -1)
+		notify_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
 void
 notify_manager(const char *message)
 {
@@ -219,12 +228,13 @@ notify_manager(const char *message)
 	socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
 	if (sa.sun_path[0] == '@')
 		sa.sun_path[0] = '\0';
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = notify_socket != -1 ? notify_socket : socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd == -1)
 		return;
 	if (sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&sa, length) == -1)
 		log_text(LOG_WARNING, "cannot tell the service manager %s: %s", message, strerror(errno));
-	close(fd);
+	if (fd != notify_socket)
+		close(fd);
 }
 
 int

@@ -48,6 +48,8 @@ int activation_sockets(char *names, size_t size);
 
 /* Tells a service manager (NOTIFY_SOCKET): "READY=1", "STOPPING=1". Nothing happens without one. */
 void notify_manager(const char *message);
+/* Opens already what it needs for that, for one who may make no socket later. */
+void notify_prepare(void);
 
 /*
  * The service manager's watchdog (WATCHDOG_USEC and WATCHDOG_PID): tells it "WATCHDOG=1" when half of its time has passed since the last call that did.

@@ -5,10 +5,15 @@
 #include <sodium.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "catalogue.h"
 #include "log.h"
+#include "sandbox.h"
 #include "system.h"
 
 /* A large mailbox on a slow disk takes its time; who never answers must not hold the client for ever. */
@@ -18,17 +23,64 @@
 #define FETCH_MS	(2 * 60 * 1000)
 #define UPDATE_MS	(15 * 60 * 1000)
 
+/* With `patient`, which waits a second if the other side has its hands full. */
+static int
+connect_to(const struct sockaddr_un *sa, bool patient)
+{
+	static const struct timeval second = { .tv_sec = 1 };
+	int fd = (int)sandbox_call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (patient ? 0 : SOCK_NONBLOCK), 0, 0, 0);
+
+	if (fd == -1)
+		return -1;
+	if (patient)
+		(void)sandbox_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, (long)&second, sizeof second);
+	if (sandbox_call(SYS_connect, fd, (long)sa, sizeof *sa, 0, 0) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+int
+ask_reach(const struct conf *c, const char *name)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char path[PATH_SIZE];
+
+	if (conf_run_path(c, name, path, sizeof path) == -1)
+		return -1;
+	if (!string_copy(sa.sun_path, sizeof sa.sun_path, path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	int fd = connect_to(&sa, false);
+	return fd == -1 && errno == EAGAIN ? connect_to(&sa, true) : fd;
+}
+
 int
 ask_connect(const struct conf *c)
 {
-	char path[PATH_SIZE];
-	int fd = -1;
+	int fd = ask_reach(c, "authd.sock");
 
-	if (conf_run_path(c, "authd.sock", path, sizeof path) == 0)
-		fd = unix_connect(path);
 	if (fd == -1)
-		log_text(LOG_ERR, "authd cannot be reached at %s: %s; logins fail until it runs", path, strerror(errno));
+		log_text(LOG_ERR, "authd cannot be reached at %s/authd.sock: %s; logins fail until it runs", c->run_dir, strerror(errno));
 	return fd;
+}
+
+int
+ask_keeper(int listener)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_REACH);
+	if (message_send(listener, &m) == -1 || message_wait(listener, ADMIT_MS) != 1 ||
+	    message_receive(listener, &m, SIDE_LISTENER, SIDE_POP3D) != 1)
+		return -1;
+	if (m.header.type == MESSAGE_REACHED)
+		return m.fds[0];
+	message_clear(&m);
+	return -1;
 }
 
 bool

@@ -11,8 +11,14 @@
 
 #define BANNER_SIZE sizeof(((struct body_banner *)NULL)->timestamp)
 
-/* Connects to authd's verifier; -1 if it is not there (logged once). */
+/* Connected to one of the suite's sockets in run-dir, as long as the cell allows it; -1 with errno. Waits a second if it must. */
+int ask_reach(const struct conf *c, const char *name);
+
+/* Connects to authd's verifier; -1 if it is not there (logged). */
 int ask_connect(const struct conf *c);
+
+/* Has the listener connect this process to authd's keeper. -1 if that cannot be. */
+int ask_keeper(int listener);
 
 /*
  * The timestamp for the end of the greeting, where APOP is configured (RFC 1939 section 7): the verifier makes it and remembers it. "" if it does not

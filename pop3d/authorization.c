@@ -349,8 +349,12 @@ static enum event
 on_stls(struct session *s, char *argument)
 {
 	(void)argument;
-	if (s->tls || s->keeper == -1) {
+	if (s->tls || !s->connection->tls) {
 		output_err(&s->output, s->tls ? "TLS is active already" : "no TLS here");
+		return EVENT_REFUSED;
+	}
+	if (!session_keeper(s)) {
+		output_err(&s->output, "[SYS/TEMP] no TLS at the moment");
 		return EVENT_REFUSED;
 	}
 	if (line_pending(&s->lines) || stream_has_input(&s->stream)) {
@@ -428,7 +432,7 @@ on_capa(struct session *s, char *argument)
 	output_line(&s->output, "RESP-CODES");
 	output_line(&s->output, "AUTH-RESP-CODE");
 	output_line(&s->output, "PIPELINING");
-	if (s->keeper != -1 && s->state == STATE_AUTHORIZATION)
+	if (s->connection->tls && !s->tls && s->state == STATE_AUTHORIZATION)
 		output_line(&s->output, "STLS");
 	if (s->conf->login_delay > 0) {
 		snprintf(text, sizeof text, "LOGIN-DELAY %llu", (unsigned long long)s->conf->login_delay);

@@ -10,6 +10,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "chains.h"
 #include "log.h"
 #include "system.h"
@@ -91,13 +92,10 @@ credentials_prepare(const struct conf *c)
 int
 credentials_connect(const struct conf *c, bool follow)
 {
-	char path[PATH_SIZE];
 	struct message m;
-	int fd;
+	int fd = ask_reach(c, "keeper.sock");
 
-	if (conf_run_path(c, "keeper.sock", path, sizeof path) == -1 || (fd = unix_connect(path)) == -1)
-		return -1;
-	if (!follow)
+	if (fd == -1 || !follow)
 		return fd;
 	message_start(&m, MESSAGE_FOLLOW);
 	if (message_send(fd, &m) == 0)

@@ -9,21 +9,24 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "credentials.h"
+#include "crowd.h"
 #include "log.h"
 #include "sandbox.h"
 #include "session.h"
+#include "stream.h"
 #include "system.h"
 
 #define STOP_MS		(20 * 1000)	/* how long running sessions get after SIGTERM */
@@ -31,27 +34,44 @@
 #define START_MS	2000		/* how long it may take to answer at start */
 #define REST_MS		100		/* pause after an error that would come again at once */
 
-enum child_state { CHILD_IDLE, CHILD_ADMITTING, CHILD_SERVING };
+#define EVENTS		16		/* taken at once */
+#define NOBODY		UINT32_MAX
+
+enum child_state {
+	CHILD_IDLE,
+	CHILD_ADMITTING,		/* its connection is a proxy's: PROXIED comes */
+	CHILD_SERVING,			/* REACH may come, as long as it can */
+};
 
 struct child {
 	pid_t pid;
 	enum child_state state;
-	int handover;			/* CONNECTION goes out here; with a proxy's, PROXIED comes in; -1 while serving */
-	char network[ADDRESS_SIZE];	/* its client's, as max-per-address counts; "" while it is idle */
+	int handover;			/* CONNECTION goes out here; -1: nothing more will be said */
+	bool heard;			/* what comes from it is waited for */
+	bool may_reach;
+	uint32_t crowd;			/* its client's network, as max-per-address counts; CROWD_NONE while it has none */
+	uint32_t next;			/* with the same chain of pids, or of those that are free */
 };
+
+/* What an event is of; in its lower half, which. */
+enum { OF_SIGNALS, OF_KEEPER, OF_LISTENER, OF_CHILD };
 
 static struct {
 	struct conf *conf;
-	const struct listener *listeners;
+	struct listener *listeners;
 	unsigned listener_count;
 	struct child *children;
-	size_t count;			/* all; the idle ones among them are `idle` */
+	uint32_t free;			/* the first that is */
+	uint32_t *pids;			/* chains, by the lower bits of the pid */
+	uint32_t pids_mask;
+	uint32_t *waiting;		/* the idle ones, so many: */
 	size_t idle;
-	size_t admitting;		/* as many wait for ADMITTED */
+	size_t count;			/* all */
 	bool stopping;
 	bool leaving;			/* and the sessions are not waited for: another listener takes the place of this one */
 	int64_t rest_until;
-	struct pollfd *poll;
+	bool resting;			/* no connection is waited for */
+	int events, signals;
 	int keeper;			/* tells of the certificate chains, and by its end that they may have changed; -1: not there */
 	int64_t keeper_again;		/* when to try to reach it */
 	bool keeper_missed;		/* and it was said that it is not there */
@@ -147,20 +167,20 @@ listener_bind(struct listener *l, const char *where, bool implicit_tls)
 	return NULL;
 }
 
+/* Its own address, for the log and its connections. */
 static void
-listener_log(const struct listener *l)
+listener_log(struct listener *l)
 {
 	struct sockaddr_storage sa;
 	socklen_t size = sizeof sa;
-	char address[ADDRESS_SIZE];
-	uint32_t port;
 
 	if (getsockname(l->fd, (struct sockaddr *)&sa, &size) == -1)
 		return;
-	address_of((struct sockaddr *)&sa, address, &port);
+	address_of((struct sockaddr *)&sa, l->address, &l->port);
+	l->any = strcmp(l->address, "0.0.0.0") == 0 || strcmp(l->address, "::") == 0;
 	log_begin(LOG_INFO, "listening");
-	log_string("address", address);
-	log_number("port", port);
+	log_string("address", l->address);
+	log_number("port", l->port);
 	log_string("tls", l->implicit_tls ? "yes" : "no");
 	log_end();
 }
@@ -179,30 +199,72 @@ network_of_text(const char *address, char network[static ADDRESS_SIZE])
 }
 
 static void
+event_set(int operation, int fd, uint32_t events, uint32_t of, uint32_t which)
+{
+	struct epoll_event e = { .events = events, .data.u64 = (uint64_t)of << 32 | which };
+
+	if (sandbox_call(SYS_epoll_ctl, state.events, operation, fd, (long)&e, 0) == -1)
+		log_text(LOG_ERR, "descriptor %d cannot be waited for: %s", fd, strerror(errno));
+}
+
+/* Closing alone is not enough: what a child has inherited of it keeps its events alive. */
+static void
 keeper_drop(void)
 {
-	if (state.keeper != -1)
+	if (state.keeper != -1) {
+		event_set(EPOLL_CTL_DEL, state.keeper, 0, OF_KEEPER, 0);
 		close(state.keeper);
+	}
 	state.keeper = -1;
 }
 
-/* A child: waits for its connection, serves it, ends. */
+static struct connection
+connection_of(struct message *m, int handover)
+{
+	const struct body_connection *b = &m->body.connection;
+	struct connection c = { .in = m->fds[0], .out = m->fds[0], .authd = m->fds[1], .keeper = -1, .listener = handover,
+		.implicit_tls = b->implicit_tls != 0, .tls = b->tls != 0, .client_port = b->client_port, .local_port = b->local_port };
+
+	if (!b->verifier) {
+		close(c.authd);
+		c.authd = -1;
+	}
+	memcpy(c.client, b->client, sizeof c.client);
+	memcpy(c.local, b->local, sizeof c.local);
+	return c;
+}
+
+/* Of all that the listener has open a child keeps its log and its own end. */
+static void
+close_all_but(int handover)
+{
+	int log = log_descriptor();
+	unsigned low = (unsigned)(log != -1 && log < handover ? log : handover), high = (unsigned)(log > handover ? log : handover);
+
+	if (low > 3)
+		close_range(3, low - 1, 0);
+	if (high > low + 1)
+		close_range(low + 1, high - 1, 0);
+	close_range(high + 1, ~0u, 0);
+}
+
+/* A child: waits for its connection, serves it, ends. It outlives the listener; while it is idle, the listener's end is its own. */
 static _Noreturn void
 child_run(int handover)
 {
-	struct message m;
+	static struct message m;
+	sigset_t none;
 
-	for (unsigned i = 0; i < state.listener_count; i++)
-		close(state.listeners[i].fd);
-	keeper_drop();
-	for (size_t i = 0; i < state.count; i++)
-		if (state.children[i].handover != -1)
-			close(state.children[i].handover);
-	prctl(PR_SET_PDEATHSIG, 0);	/* a listener that ends must not cut sessions; an idle child sees end of file */
-	if (message_receive(handover, &m, SIDE_LISTENER, SIDE_POP3D) != 1)
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	process_name("pop3d-idle");
+	sandbox_enter(CELL_POP3D, state.conf, NULL, 0);
+	close_all_but(handover);
+	if (message_receive(handover, &m, SIDE_LISTENER, SIDE_POP3D) != 1 || m.header.type != MESSAGE_CONNECTION)
 		_exit(0);
 	process_name("pop3d");
-	session_run(state.conf, m.fds[0], m.fds[0], m.body.connection.implicit_tls != 0, handover);
+	struct connection c = connection_of(&m, handover);
+	session_run(state.conf, &c);
 	_exit(0);
 }
 
@@ -210,24 +272,30 @@ static bool
 child_fork(void)
 {
 	int pair[2];
+	uint32_t slot = state.free;
 
-	if (message_pair(pair) == -1) {
+	if (slot == NOBODY)
+		return false;
+	if (sandbox_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair, 0) == -1) {
 		log_text(LOG_ERR, "no socket for another process: %s", strerror(errno));
 		return false;
 	}
-	pid_t pid = fork_named("pop3d-idle");
-	if (pid == 0) {
-		close(pair[0]);
+	pid_t pid = sandbox_fork(state.conf);
+	if (pid == 0)
 		child_run(pair[1]);
-	}
 	close(pair[1]);
 	if (pid == -1) {
 		log_text(LOG_ERR, "no process for another connection: %s", strerror(errno));
 		close(pair[0]);
 		return false;
 	}
-	state.children[state.count++] = (struct child){ .pid = pid, .handover = pair[0] };
-	state.idle++;
+	struct child *c = &state.children[slot];
+	uint32_t *chain = &state.pids[(uint32_t)pid & state.pids_mask];
+	state.free = c->next;
+	*c = (struct child){ .pid = pid, .handover = pair[0], .crowd = CROWD_NONE, .next = *chain };
+	*chain = slot;
+	state.count++;
+	state.waiting[state.idle++] = slot;
 	return true;
 }
 
@@ -241,27 +309,36 @@ children_ahead(void)
 			state.rest_until = clock_ms() + REST_MS;
 }
 
-/* It has its connection, or is to end: nothing more is said to it. */
+/* Nothing more is said to it, nor heard. */
 static void
 child_release(struct child *c)
 {
-	if (c->state == CHILD_SERVING)
+	if (c->handover == -1)
 		return;
+	if (c->heard)
+		event_set(EPOLL_CTL_DEL, c->handover, 0, OF_CHILD, 0);
 	close(c->handover);
 	c->handover = -1;
-	if (c->state == CHILD_IDLE)
-		state.idle--;
-	else
-		state.admitting--;
-	c->state = CHILD_SERVING;
+	c->heard = false;
+}
+
+/* What it says comes as events from now on. */
+static void
+child_hear(struct child *c)
+{
+	if (!c->heard)
+		event_set(EPOLL_CTL_ADD, c->handover, EPOLLIN, OF_CHILD, (uint32_t)(c - state.children));
+	c->heard = true;
 }
 
 static void
 idle_release(void)
 {
-	for (size_t i = 0; i < state.count; i++)
-		if (state.children[i].state == CHILD_IDLE)
-			child_release(&state.children[i]);	/* end of file: it goes */
+	while (state.idle > 0) {
+		struct child *c = &state.children[state.waiting[--state.idle]];
+		c->state = CHILD_SERVING;
+		child_release(c);	/* end of file: it goes */
+	}
 }
 
 /*
@@ -274,7 +351,9 @@ keeper_seek(void)
 		return;
 	state.keeper_again = clock_ms() + KEEPER_MS;
 	state.keeper = credentials_connect(state.conf, true);
-	if (state.keeper == -1 && !state.keeper_missed)
+	if (state.keeper != -1)
+		event_set(EPOLL_CTL_ADD, state.keeper, EPOLLIN, OF_KEEPER, 0);
+	else if (!state.keeper_missed)
 		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
 	state.keeper_missed = state.keeper == -1;
 }
@@ -294,25 +373,47 @@ keeper_hear(int milliseconds)
 	log_end();
 }
 
+/* One that never had a connection is not to be forked again at once. */
+static void
+idle_forget(uint32_t slot)
+{
+	for (size_t i = 0; i < state.idle; i++)
+		if (state.waiting[i] == slot)
+			state.waiting[i] = state.waiting[--state.idle];
+	state.rest_until = clock_ms() + REST_MS;
+}
+
+static void
+child_ended(pid_t pid, int status)
+{
+	uint32_t *at = &state.pids[(uint32_t)pid & state.pids_mask];
+
+	while (*at != NOBODY && state.children[*at].pid != pid)
+		at = &state.children[*at].next;
+	if (*at == NOBODY)
+		return;
+	uint32_t slot = *at;
+	struct child *c = &state.children[slot];
+	if (WIFSIGNALED(status) && !state.stopping)
+		log_text(LOG_ERR, "a pop3d process (pid %ld) was killed by signal %d", (long)pid, WTERMSIG(status));
+	if (c->state == CHILD_IDLE)
+		idle_forget(slot);
+	child_release(c);
+	crowd_leave(c->crowd);
+	*at = c->next;
+	c->next = state.free;
+	state.free = slot;
+	state.count--;
+}
+
 static void
 children_reap(void)
 {
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (size_t i = 0; i < state.count; i++) {
-			if (state.children[i].pid != pid)
-				continue;
-			if (state.children[i].state == CHILD_IDLE)	/* it never had a connection: do not fork in a circle */
-				state.rest_until = clock_ms() + REST_MS;
-			if (WIFSIGNALED(status) && !state.stopping)
-				log_text(LOG_ERR, "a pop3d process (pid %ld) was killed by signal %d", (long)pid, WTERMSIG(status));
-			child_release(&state.children[i]);
-			state.children[i] = state.children[--state.count];
-			break;
-		}
-	}
+	while ((pid = (pid_t)sandbox_call(SYS_wait4, -1, (long)&status, WNOHANG, 0, 0)) > 0)
+		child_ended(pid, status);
 }
 
 static void
@@ -339,77 +440,143 @@ turn_away(int fd, const struct listener *l, const char *network, const char *lim
 static const char *
 over_limit(const char *network)
 {
-	size_t same = 0;
-
 	if (state.count - state.idle >= state.conf->max_connections)
 		return "max-connections";
-	if (network[0] == '\0')
-		return NULL;
-	for (size_t i = 0; i < state.count; i++)
-		same += strcmp(state.children[i].network, network) == 0;
-	return same >= state.conf->max_per_address ? "max-per-address" : NULL;
+	return network[0] != '\0' && crowd_count(network) >= state.conf->max_per_address ? "max-per-address" : NULL;
 }
 
-/* Gives the connection to an idle child. False if there is none that takes it. A proxy's counts once its client is known. */
-static bool
-hand_over(int fd, const struct listener *l, const char *network, bool proxy)
+/* Gives the connection to an idle child; NULL if there is none that takes it. */
+static struct child *
+hand_over(const struct message *m)
 {
-	struct message m;
-
-	message_start(&m, MESSAGE_CONNECTION);
-	m.body.connection.implicit_tls = l->implicit_tls;
-	m.fds[0] = fd;
-	for (size_t i = 0; i < state.count; i++) {
-		struct child *c = &state.children[i];
-		if (c->state != CHILD_IDLE)
-			continue;
-		if (message_send(c->handover, &m) == -1) {
-			child_release(c);	/* it is dead, and will be reaped */
-			continue;
-		}
-		if (proxy) {
-			state.idle--;
-			state.admitting++;
-			c->state = CHILD_ADMITTING;
-		} else {
-			child_release(c);
-			string_copy(c->network, sizeof c->network, network);
-		}
-		return true;
+	while (state.idle > 0) {
+		struct child *c = &state.children[state.waiting[--state.idle]];
+		c->state = CHILD_SERVING;
+		if (message_send(c->handover, m) == 0)
+			return c;
+		child_release(c);	/* it is dead, and will be reaped */
 	}
-	return false;
+	return NULL;
+}
+
+/* Is TLS to be had? The keeper may have been replaced a moment ago. */
+static bool
+tls_is_there(void)
+{
+	return credentials_configured(state.conf) && !state.keeper_missed;
 }
 
 /* A proxy's child knows its client: PROXIED is answered by ADMITTED, and counts from now on. */
-static void
-admit(struct child *c)
+static bool
+admit(struct child *c, const char *client)
 {
 	struct message m;
 	char network[ADDRESS_SIZE];
 
-	if (message_receive(c->handover, &m, SIDE_POP3D, SIDE_LISTENER) == 1 && m.header.type == MESSAGE_PROXIED) {
-		network_of_text(m.body.proxied.client, network);
-		const char *limit = over_limit(network);
-		message_start(&m, MESSAGE_ADMITTED);
-		m.body.admitted.allowed = limit == NULL;
-		if (limit == NULL)
-			string_copy(c->network, sizeof c->network, network);
-		else
-			log_refused(network, limit);
-		if (message_send(c->handover, &m) == -1)
-			log_text(LOG_DEBUG, "a child is gone before it was admitted");
+	network_of_text(client, network);
+	const char *limit = over_limit(network);
+	message_start(&m, MESSAGE_ADMITTED);
+	m.body.admitted.allowed = limit == NULL;
+	if (limit == NULL)
+		c->crowd = crowd_join(network);
+	else
+		log_refused(network, limit);
+	c->state = CHILD_SERVING;
+	if (message_send(c->handover, &m) == -1)
+		log_text(LOG_DEBUG, "a child is gone before it was admitted");
+	return limit == NULL;
+}
+
+/* For its handshake. What comes of it is the child's own conversation with the keeper. */
+static void
+reach(struct child *c)
+{
+	struct message m;
+	int keeper = credentials_connect(state.conf, false);
+
+	if (keeper == -1)
+		return;
+	message_start(&m, MESSAGE_REACHED);
+	m.fds[0] = keeper;
+	if (message_send(c->handover, &m) == -1)
+		log_text(LOG_DEBUG, "a child is gone before it reached the keeper");
+	close(keeper);
+}
+
+/* A child with a connection says something: what is due, or it is not heard any more. */
+static void
+child_speaks(struct child *c)
+{
+	static struct message m;
+	bool more = false;
+
+	if (!c->heard)
+		return;
+	if (message_receive(c->handover, &m, SIDE_POP3D, SIDE_LISTENER) == 1) {
+		if (m.header.type == MESSAGE_PROXIED && c->state == CHILD_ADMITTING)
+			more = admit(c, m.body.proxied.client) && c->may_reach;
+		else if (m.header.type == MESSAGE_REACH && c->state == CHILD_SERVING && c->may_reach)
+			reach(c);
 	}
-	child_release(c);
+	if (!more)
+		child_release(c);
+}
+
+/* The client's address and ours, and what is to be had here. */
+static void
+message_fill(struct message *m, int fd, const struct listener *l, const struct sockaddr *peer)
+{
+	struct body_connection *b = &m->body.connection;
+	struct sockaddr_storage sa;
+	socklen_t size = sizeof sa;
+
+	message_start(m, MESSAGE_CONNECTION);
+	address_of(peer, b->client, &b->client_port);
+	memcpy(b->local, l->address, sizeof b->local);
+	b->local_port = l->port;
+	if (l->any && sandbox_call(SYS_getsockname, fd, (long)&sa, (long)&size, 0, 0) == 0)
+		address_of((struct sockaddr *)&sa, b->local, &b->local_port);
+	b->implicit_tls = l->implicit_tls;
+	b->tls = tls_is_there();
+	m->fds[0] = m->fds[1] = fd;
+}
+
+/* An idle child gets it, or one that is forked for it. A proxy's client counts once it is known. */
+static bool
+connection_give(struct message *m, const char *network, bool proxy)
+{
+	int authd = ask_connect(state.conf);
+
+	m->body.connection.verifier = authd != -1;
+	if (authd != -1)
+		m->fds[1] = authd;
+	struct child *c = hand_over(m);
+	if (c == NULL && child_fork())
+		c = hand_over(m);
+	if (authd != -1)
+		close(authd);
+	if (c == NULL)
+		return false;
+	if (proxy)
+		c->state = CHILD_ADMITTING;
+	else
+		c->crowd = crowd_join(network);
+	c->may_reach = m->body.connection.tls;
+	if (proxy || c->may_reach)
+		child_hear(c);
+	else
+		child_release(c);
+	return true;
 }
 
 static void
 connection_take(const struct listener *l)
 {
+	static struct message m;
 	struct sockaddr_storage sa = { 0 };
 	socklen_t size = sizeof sa;
-	char address[ADDRESS_SIZE], network[ADDRESS_SIZE];
-	uint32_t port;
-	int fd = accept4(l->fd, (struct sockaddr *)&sa, &size, SOCK_CLOEXEC);
+	char network[ADDRESS_SIZE];
+	int fd = (int)sandbox_call(SYS_accept4, l->fd, (long)&sa, (long)&size, SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd == -1) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -418,19 +585,16 @@ connection_take(const struct listener *l)
 		}
 		return;
 	}
-	address_of((struct sockaddr *)&sa, address, &port);
-	network_of_text(address, network);
-	bool proxy = conf_in_networks(&state.conf->proxy_protocol_from, address);
+	message_fill(&m, fd, l, (struct sockaddr *)&sa);
+	network_of_text(m.body.connection.client, network);
+	bool proxy = conf_in_networks(&state.conf->proxy_protocol_from, m.body.connection.client);
 	const char *limit = over_limit(proxy ? "" : network);
-	if (limit != NULL) {
+	if (limit == NULL && !connection_give(&m, network, proxy))
+		limit = "no-process";
+	if (limit != NULL)
 		turn_away(fd, l, network, limit);
-		return;
-	}
-	if (!hand_over(fd, l, network, proxy) && !(child_fork() && hand_over(fd, l, network, proxy))) {
-		turn_away(fd, l, network, "no-process");
-		return;
-	}
-	close(fd);
+	else
+		close(fd);
 }
 
 /* SIGHUP: children forked from now on have the new configuration; a broken one changes nothing. */
@@ -440,7 +604,9 @@ reload(void)
 	static struct conf fresh;
 	char error[1024], restart[256];
 
-	if (conf_load(&fresh, state.conf->file, true, error, sizeof error) == -1) {
+	int fd = (int)sandbox_call(SYS_openat, AT_FDCWD, (long)state.conf->file, O_RDONLY | O_CLOEXEC, 0, 0);
+
+	if (conf_read(&fresh, state.conf->file, fd, true, error, sizeof error) == -1) {
 		log_text(LOG_ERR, "%s; the configuration stays as it was", error);
 		return;
 	}
@@ -470,21 +636,25 @@ stop(void)
 }
 
 static void
-on_signal(int signals)
+on_signal(void)
 {
-	struct signalfd_siginfo info;
+	struct signalfd_siginfo info[4];
+	ssize_t n;
 
-	while (read(signals, &info, sizeof info) == sizeof info) {
-		if (info.ssi_signo == SIGCHLD)
-			children_reap();
-		else if (info.ssi_signo == SIGHUP)
-			reload();
-		else {
-			state.leaving = info.ssi_signo == SIGUSR2;
-			if (!state.stopping)
-				stop();
+	do {
+		n = read(state.signals, info, sizeof info);
+		for (size_t i = 0; n > 0 && i < (size_t)n / sizeof *info; i++) {
+			if (info[i].ssi_signo == SIGCHLD)
+				children_reap();
+			else if (info[i].ssi_signo == SIGHUP)
+				reload();
+			else {
+				state.leaving = info[i].ssi_signo == SIGUSR2;
+				if (!state.stopping)
+					stop();
+			}
 		}
-	}
+	} while (n == sizeof info);
 }
 
 static int
@@ -502,23 +672,7 @@ signals_open(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Until the running sessions are over, or their time is. With SIGUSR2 they stay when this process goes, and end by themselves. */
-static void
-wait_for_sessions(int signals)
-{
-	struct pollfd p = { .fd = signals, .events = POLLIN };
-	int64_t until = clock_ms() + STOP_MS, left;
-
-	while (!state.leaving && state.count > 0 && (left = until - clock_ms()) > 0)
-		if (poll(&p, 1, (int)left) > 0)
-			on_signal(signals);
-	if (state.leaving)
-		return;
-	for (size_t i = 0; i < state.count; i++)
-		kill(state.children[i].pid, SIGTERM);
-}
-
-/* It may still read its configuration, and fork children whose narrower filters are made here once. */
+/* It may still read its configuration. */
 static void
 confine(const struct conf *c)
 {
@@ -528,86 +682,135 @@ confine(const struct conf *c)
 	string_copy(folder, sizeof folder, c->file);
 	char *slash = strrchr(folder, '/');
 	string_copy(slash != NULL ? slash + (slash == folder) : folder, 2, slash != NULL ? "" : ".");
-	if (c->sandbox != SANDBOX_OFF && (sandbox_prepare(CELL_POP3D) == -1 || sandbox_prepare(CELL_SESSION) == -1))
-		fatal("cannot start without its filters");
 	sandbox_enter(CELL_LISTENER, c, &path, 1);
 }
 
-/* What to wait for: the signals first, then the keeper, then the listeners unless it rests, then the children whose clients are not admitted yet. */
-static nfds_t
-poll_fill(int signals, bool resting)
+/* While it rests connections wait in the kernel's queue. */
+static void
+rest(bool resting)
 {
-	struct pollfd *p = state.poll;
-	nfds_t n = 0;
-
-	p[n++] = (struct pollfd){ .fd = signals, .events = POLLIN };
-	p[n++] = (struct pollfd){ .fd = state.keeper, .events = POLLIN };
-	for (unsigned i = 0; i < state.listener_count; i++)	/* while it rests connections wait in the kernel's queue */
-		p[n++] = (struct pollfd){ .fd = resting ? -1 : state.listeners[i].fd, .events = POLLIN };
-	for (size_t i = 0; i < state.count && state.admitting > 0; i++)
-		if (state.children[i].state == CHILD_ADMITTING)
-			p[n++] = (struct pollfd){ .fd = state.children[i].handover, .events = POLLIN };
-	return n;
+	if (resting != state.resting)
+		for (uint32_t i = 0; i < state.listener_count; i++)
+			event_set(EPOLL_CTL_MOD, state.listeners[i].fd, resting ? 0 : EPOLLIN, OF_LISTENER, i);
+	state.resting = resting;
 }
 
+/* What there is within so many milliseconds, signals last: what they free is not taken for what it was. */
 static void
-admit_by(int handover)
+turn(int milliseconds)
 {
-	for (size_t i = 0; i < state.count; i++)
-		if (state.children[i].handover == handover) {
-			admit(&state.children[i]);
-			return;
+	struct epoll_event events[EVENTS];
+	bool signalled = false;
+#ifdef SYS_epoll_wait
+	long n = sandbox_call(SYS_epoll_wait, state.events, (long)events, EVENTS, milliseconds, 0);
+#else
+	long n = sandbox_call(SYS_epoll_pwait, state.events, (long)events, EVENTS, milliseconds, 0);
+#endif
+
+	for (long i = 0; i < n; i++) {
+		uint32_t which = (uint32_t)events[i].data.u64;
+		switch (events[i].data.u64 >> 32) {
+		case OF_SIGNALS:
+			signalled = true;
+			break;
+		case OF_KEEPER:
+			keeper_hear(0);
+			break;
+		case OF_LISTENER:
+			connection_take(&state.listeners[which]);
+			break;
+		case OF_CHILD:
+			child_speaks(&state.children[which]);
+			break;
 		}
+	}
+	if (signalled)
+		on_signal();
 }
 
 static void
-serve_once(int signals)
+serve_once(void)
 {
 	keeper_seek();
 	children_ahead();
-	bool resting = clock_ms() < state.rest_until, seeking = credentials_configured(state.conf) && state.keeper == -1;
-	nfds_t n = poll_fill(signals, resting), first = 2 + state.listener_count;
-	int fed = watchdog_feed(), most = resting ? REST_MS : seeking ? KEEPER_MS : -1;
-	if (poll(state.poll, n, most == -1 || (fed != -1 && fed < most) ? fed : most) <= 0)
+	rest(clock_ms() < state.rest_until);
+	bool seeking = credentials_configured(state.conf) && state.keeper == -1;
+	int fed = watchdog_feed(), most = state.resting ? REST_MS : seeking ? KEEPER_MS : -1;
+	turn(most == -1 || (fed != -1 && fed < most) ? fed : most);
+}
+
+/* Until the running sessions are over, or their time is. With SIGUSR2 they stay when this process goes, and end by themselves. */
+static void
+wait_for_sessions(void)
+{
+	int64_t until = clock_ms() + STOP_MS, left;
+
+	while (!state.leaving && state.count > 0 && (left = until - clock_ms()) > 0)
+		turn((int)left);
+	if (state.leaving)
 		return;
-	for (nfds_t i = first; i < n; i++)
-		if (state.poll[i].revents != 0)
-			admit_by(state.poll[i].fd);
-	if (state.poll[0].revents != 0)
-		on_signal(signals);
-	if (state.poll[1].revents != 0)
-		keeper_hear(0);
-	for (unsigned i = 0; i < state.listener_count && !state.stopping; i++)
-		if (state.poll[2 + i].revents != 0)
-			connection_take(&state.listeners[i]);
+	for (uint32_t i = 0; i <= state.pids_mask; i++)
+		for (uint32_t at = state.pids[i]; at != NOBODY; at = state.children[at].next)
+			(void)sandbox_call(SYS_kill, state.children[at].pid, SIGTERM, 0, 0, 0);
+}
+
+/* Tables for all children that there can be. */
+static bool
+tables_make(uint32_t most)
+{
+	uint32_t chains = 16;
+
+	while (chains < most)
+		chains *= 2;
+	state.children = calloc(most, sizeof *state.children);
+	state.waiting = calloc(most, sizeof *state.waiting);
+	state.pids = malloc(chains * sizeof *state.pids);
+	if (state.children == NULL || state.waiting == NULL || state.pids == NULL || crowd_start(most) == -1)
+		return false;
+	memset(state.pids, 0xff, chains * sizeof *state.pids);
+	state.pids_mask = chains - 1;
+	for (uint32_t i = 0; i < most; i++)
+		state.children[i].next = i + 1 < most ? i + 1 : NOBODY;
+	return true;
+}
+
+/* What a connection inherits of the socket that it came by need not be set for each. */
+static void
+listener_start(uint32_t i)
+{
+	struct listener *l = &state.listeners[i];
+
+	fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) | O_NONBLOCK);
+	stream_options(l->fd);
+	listener_log(l);
+	event_set(EPOLL_CTL_ADD, l->fd, EPOLLIN, OF_LISTENER, i);
 }
 
 int
-listener_run(struct conf *c, const struct listener *listeners, unsigned count)
+listener_run(struct conf *c, struct listener *listeners, unsigned count)
 {
-	size_t children = c->max_connections + c->prefork + 1;
-	int signals = signals_open();
-
 	state.conf = c;
 	state.listeners = listeners;
 	state.listener_count = count;
-	state.children = calloc(children, sizeof *state.children);
-	state.poll = calloc(children + LISTENERS + 2, sizeof *state.poll);
-	if (signals == -1 || state.children == NULL || state.poll == NULL)
+	state.signals = signals_open();
+	state.events = epoll_create1(EPOLL_CLOEXEC);
+	if (state.signals == -1 || state.events == -1 || !tables_make((uint32_t)(c->max_connections + c->prefork + 1)))
 		fatal("cannot start: %s", strerror(errno));
-	for (unsigned i = 0; i < count; i++) {
-		fcntl(listeners[i].fd, F_SETFL, fcntl(listeners[i].fd, F_GETFL) | O_NONBLOCK);
-		listener_log(&listeners[i]);
-	}
+	event_set(EPOLL_CTL_ADD, state.signals, EPOLLIN, OF_SIGNALS, 0);
+	for (uint32_t i = 0; i < count; i++)
+		listener_start(i);
 	credentials_prepare(c);
 	keeper_seek();
 	keeper_hear(START_MS);
+	notify_prepare();
 	confine(c);
 	notify_manager("READY=1");
 	while (!state.stopping)
-		serve_once(signals);
-	for (unsigned i = 0; i < count; i++)
+		serve_once();
+	for (unsigned i = 0; i < count; i++) {
+		event_set(EPOLL_CTL_DEL, listeners[i].fd, 0, OF_LISTENER, i);
 		close(listeners[i].fd);
-	wait_for_sessions(signals);
+	}
+	wait_for_sessions();
 	return 0;
 }

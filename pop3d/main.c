@@ -1,4 +1,5 @@
 /* pop3d: what happens in which order at start. See postern(7) for what it may do and what not. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "credentials.h"
 #include "listener.h"
 #include "log.h"
@@ -55,13 +57,13 @@ sockets_inherited(void)
 	if (count == 0) {
 		if (!is_listening(0))
 			return 0;
-		listeners[listener_count++] = (struct listener){ fcntl(0, F_DUPFD_CLOEXEC, 3), implicit_tls };
+		listeners[listener_count++] = (struct listener){ .fd = fcntl(0, F_DUPFD_CLOEXEC, 3), .implicit_tls = implicit_tls };
 		return -1;
 	}
 	for (int i = 0; i < count && i < LISTENERS; i++) {
 		const char *this = strsep(&name, ":");
 		bool tls = implicit_tls || (this != NULL && strcmp(this, "pop3s") == 0);
-		listeners[listener_count++] = (struct listener){ 3 + i, tls };
+		listeners[listener_count++] = (struct listener){ .fd = 3 + i, .implicit_tls = tls };
 	}
 	if (is_listening(3))
 		return -1;
@@ -79,6 +81,39 @@ check_tls(const struct conf *c)
 		wants = wants || listeners[i].implicit_tls;
 	if (wants && !credentials_configured(c))
 		fatal("%s: [tls] certificate: none is set, and implicit TLS (-s, -S) needs one", c->file);
+}
+
+static void
+nonblocking(int fd)
+{
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+/* In nowait mode: what a listener would have done for the connection. */
+static void
+serve_one(const struct conf *conf, int in)
+{
+	struct connection c = { .in = in, .out = in == 0 ? 1 : in, .keeper = -1, .listener = -1, .implicit_tls = implicit_tls };
+	struct sockaddr_storage sa;
+	socklen_t size = sizeof sa;
+
+	if (getpeername(in, (struct sockaddr *)&sa, &size) == 0)
+		address_of((struct sockaddr *)&sa, c.client, &c.client_port);
+	size = sizeof sa;
+	if (getsockname(in, (struct sockaddr *)&sa, &size) == 0)
+		address_of((struct sockaddr *)&sa, c.local, &c.local_port);
+	nonblocking(c.in);
+	nonblocking(c.out);
+	stream_options(c.out);
+	c.authd = ask_connect(conf);
+	if (credentials_configured(conf)) {
+		credentials_prepare(conf);
+		if ((c.keeper = credentials_connect(conf, false)) == -1)
+			log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
+	}
+	c.tls = c.keeper != -1;
+	sandbox_enter(CELL_POP3D, conf, NULL, 0);
+	session_run(conf, &c);
 }
 
 int
@@ -101,9 +136,7 @@ main(int argc, char **argv)
 	sandbox_check(&conf);
 	tzset();	/* now, as gmtime(3) and strftime(3) would open files for it in the cell */
 	if (connection != -1) {
-		if (credentials_configured(&conf))
-			credentials_prepare(&conf);
-		session_run(&conf, connection, connection == 0 ? 1 : connection, implicit_tls, -1);
+		serve_one(&conf, connection);
 		return 0;
 	}
 	for (unsigned i = 0; i < listener_count && wanted[i] != NULL; i++) {

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "ask.h"
-#include "credentials.h"
 #include "log.h"
 #include "proxy.h"
 #include "sandbox.h"
@@ -210,8 +209,17 @@ mechanisms_now(const struct session *s)
 }
 
 bool
+session_keeper(struct session *s)
+{
+	if (s->keeper == -1 && s->connection->listener != -1)
+		s->keeper = ask_keeper(s->connection->listener);
+	return s->keeper != -1;
+}
+
+bool
 session_tls(struct session *s)
 {
+	(void)session_keeper(s);	/* without it tls_begin says that there is no TLS */
 	if (!stream_tls(&s->stream, s->keeper))
 		return false;
 	close(s->keeper);
@@ -243,23 +251,20 @@ session_log_end(const struct session *s)
 }
 
 static void
-hello_fill(struct body_hello *h, int in)
+hello_fill(struct body_hello *h, const struct connection *c)
 {
-	struct sockaddr_storage sa;
-	socklen_t size = sizeof sa;
-
 	session_id(h->session);
-	if (getpeername(in, (struct sockaddr *)&sa, &size) == 0)
-		address_of((struct sockaddr *)&sa, h->client, &h->client_port);
-	size = sizeof sa;
-	if (getsockname(in, (struct sockaddr *)&sa, &size) == 0)
-		address_of((struct sockaddr *)&sa, h->local, &h->local_port);
+	memcpy(h->client, c->client, sizeof h->client);
+	memcpy(h->local, c->local, sizeof h->local);
+	h->client_port = c->client_port;
+	h->local_port = c->local_port;
 }
 
 /* Behind a proxy that the configuration names: who the client is, for the log, the limits and the verifier. False if it is to go. */
 static bool
-client_behind(struct session *s, int listener, bool implicit_tls)
+client_behind(struct session *s)
 {
+	int listener = s->connection->listener;
 	struct proxy p;
 	const char *wrong;
 
@@ -278,7 +283,7 @@ client_behind(struct session *s, int listener, bool implicit_tls)
 	if (listener == -1 || ask_admitted(listener, p.client))
 		return true;
 	s->end = "max-per-address";
-	if (!implicit_tls)
+	if (!s->connection->implicit_tls)
 		output_err(&s->output, "[SYS/TEMP] too many connections, try again later");
 	output_flush(&s->output);
 	return false;
@@ -295,29 +300,28 @@ greet(struct session *s)
 }
 
 void
-session_run(const struct conf *c, int in, int out, bool implicit_tls, int listener)
+session_run(const struct conf *c, const struct connection *connection)
 {
 	static struct session session;	/* large, and zero pages cost nothing until they are used */
 	struct session *s = &session;
 
 	s->conf = c;
-	s->authd = s->keeper = s->worker = s->mbox = -1;
+	s->connection = connection;
+	s->authd = connection->authd;
+	s->keeper = connection->keeper;
+	s->worker = s->mbox = -1;
 	s->output.stream = &s->stream;
-	hello_fill(&s->hello, in);
+	hello_fill(&s->hello, connection);
 	log_session(s->hello.session);
-	stream_start(&s->stream, in, out);
+	stream_start(&s->stream, connection->in, connection->out);
 	s->started = clock_ms();
 	s->stream.deadline = s->started + (int64_t)c->login_timeout * 1000;
 	s->stream.idle_ms = (int)c->login_timeout * 1000;
-	s->authd = ask_connect(c);
-	if (credentials_configured(c) && (s->keeper = credentials_connect(c, false)) == -1)
-		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
-	sandbox_enter(CELL_POP3D, c, NULL, 0);
-	if (client_behind(s, listener, implicit_tls)) {
+	if (client_behind(s)) {
 		/* What is not an Internet socket is a program on this host. */
 		s->loopback = s->hello.client[0] == '\0' || address_is_loopback(s->hello.client);
 		s->mechanisms = mechanisms_now(s);
-		if (implicit_tls)
+		if (connection->implicit_tls)
 			session_tls(s);
 		greet(s);
 		session_loop(s);

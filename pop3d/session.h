@@ -37,7 +37,8 @@ struct session {
 	enum state state;
 	unsigned nonsense;		/* lines of it in a row */
 	int authd;			/* the verifier, or -1 */
-	int keeper;			/* the keeper, until TLS is active: STLS is possible; or -1 */
+	const struct connection *connection;
+	int keeper;			/* from when TLS is wanted until it is active; or -1 */
 	int64_t started;
 	const char *end;		/* why the session is over, for the log */
 
@@ -67,14 +68,26 @@ struct command {
 
 extern const struct command authorization_commands[], transaction_commands[];	/* ended by one without a name */
 
-/*
- * Speaks with the client on in and out until it is over. Never fails: what goes wrong is told to the client and the log. `listener` is where a
- * client that a proxy speaks for is to be admitted (ask_admitted); -1 in nowait mode.
- */
-void session_run(const struct conf *c, int in, int out, bool implicit_tls, int listener);
+/* A connection, and what its process has for it. */
+struct connection {
+	int in, out;			/* non-blocking, with their options set (stream.h) */
+	int authd;			/* the verifier, or -1 */
+	int keeper;			/* or -1: `listener` is asked for it when TLS begins */
+	int listener;			/* whom to ask for that, and to admit a client that a proxy speaks for; -1 in nowait mode */
+	bool implicit_tls;
+	bool tls;			/* STLS is offered */
+	char client[ADDRESS_SIZE], local[ADDRESS_SIZE];
+	uint32_t client_port, local_port;
+};
+
+/* Speaks with the client until it is over, in a process that is in its cell. Never fails: what goes wrong is told to the client and the log. */
+void session_run(const struct conf *c, const struct connection *connection);
 
 /* For the handlers: the next line, which answers a challenge. False if the client is gone. */
 bool session_answer(struct session *s, char **line, enum line_result *result);
+
+/* Is the keeper there, so that TLS can begin? */
+bool session_keeper(struct session *s);
 
 /* TLS from now on, and what follows from it. False if it failed: then nothing more may be sent. */
 bool session_tls(struct session *s);

@@ -2,7 +2,6 @@
 #include "stream.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -20,17 +19,20 @@ option(int fd, int level, int name, int value)
 }
 
 void
+stream_options(int fd)
+{
+	option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+	option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 20);
+	option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+	option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 120000);
+}
+
+void
 stream_start(struct stream *s, int in, int out)
 {
 	*s = (struct stream){ .in = in, .out = out, .also = -1 };
-	fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
-	fcntl(out, F_SETFL, fcntl(out, F_GETFL) | O_NONBLOCK);
-	option(out, IPPROTO_TCP, TCP_NODELAY, 1);
-	option(out, SOL_SOCKET, SO_KEEPALIVE, 1);
-	option(out, IPPROTO_TCP, TCP_KEEPIDLE, 60);
-	option(out, IPPROTO_TCP, TCP_KEEPINTVL, 20);
-	option(out, IPPROTO_TCP, TCP_KEEPCNT, 3);
-	option(out, IPPROTO_TCP, TCP_USER_TIMEOUT, 120000);
 }
 
 /* How many milliseconds the next wait may last. */

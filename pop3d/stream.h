@@ -19,10 +19,10 @@ struct stream {
 	uint64_t octets_in, octets_out;
 };
 
-/*
- * Makes both descriptors non-blocking and, if they are TCP, sets TCP_NODELAY and what notices a dead peer in about two
- * minutes.
- */
+/* If it is a TCP socket: TCP_NODELAY, and what notices a dead peer in about two minutes. A connection inherits them from a listening socket. */
+void stream_options(int fd);
+
+/* Of two descriptors that are non-blocking and have their options. */
 void stream_start(struct stream *s, int in, int out);
 
 /*

@@ -81,6 +81,7 @@ tls_begin(int in, int out, int keeper, int64_t deadline)
 	}
 	t->in = in;
 	t->out = out;
+	gnutls_rnd_refresh();	/* this process was forked without GnuTLS hearing of it: what its siblings draw must not be the same */
 	if ((error = gnutls_init(&t->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL)) < 0 ||
 	    (error = credentials_apply(t->session, keeper, deadline)) < 0 ||
 	    (error = gnutls_alpn_set_protocols(t->session, &pop3, 1, GNUTLS_ALPN_MANDATORY)) < 0) {

@@ -21,29 +21,29 @@ NEVER = ["ptrace", "execve", "mmap", "mprotect", "mount", "unshare", "prctl", "c
          "call personality", "call setns", "call mknodat", "call pivot_root", "call umount2", "call execveat", "call fanotify_init"]
 # What only some may: tried in all, and SIGSYS where the row of the cell says nothing else.
 SOME = ["read /etc/passwd", "read /etc/shadow", "create /tmp/postern-probe", "write {conf}", "remove {conf}", "connect {run}/spoold.sock",
-        "connect {run}/spoold.ctl", "inet", "setuid", "fork", "kill", "chroot", "read {other}", "remove {other}"]
+        "connect {run}/spoold.ctl", "inet", "setuid", "fork", "kill", "chroot", "read {other}", "remove {other}",
+        "keyed"]         # a socket, as the listener makes one
 EVERY = NEVER + SOME
 
 # Of a cell: what happens instead of SIGSYS. "done": it may, and that is meant.
 ROOT = {
-    "listener": {"read /etc/passwd": "EACCES", "read /etc/shadow": "EACCES", "create /tmp/postern-probe": "EACCES", "write {conf}": "EACCES",
-                 "connect {run}/spoold.sock": "done", "connect {run}/spoold.ctl": "EACCES", "fork": "done", "kill": "EPERM",
-                 "read {other}": "EACCES"},
+    # it opens, connects and forks with a key in its hand, which its children do not have; without it as little as they
+    "listener": {"keyed": "done"},
     "pop3d": {},
     "session": {},
     # root, which reads its keys wherever they are, and writes nowhere but in its own two directories
     "authd": {"read /etc/passwd": "done", "read /etc/shadow": "done", "create /tmp/postern-probe": "EACCES", "write {conf}": "EACCES",
               "remove {conf}": "EACCES", "connect {run}/spoold.sock": "done", "connect {run}/spoold.ctl": "done", "setuid": "done", "fork": "done",
-              "kill": "done", "chroot": "done", "read {other}": "done", "remove {other}": "EACCES"},
+              "kill": "done", "chroot": "done", "read {other}": "done", "remove {other}": "EACCES", "keyed": "done"},
     "verifier": {"read /etc/passwd": "EACCES", "read /etc/shadow": "EACCES", "create /tmp/postern-probe": "EACCES", "write {conf}": "EACCES",
                  "remove {conf}": "EACCES", "connect {run}/spoold.sock": "done", "connect {run}/spoold.ctl": "EACCES",
-                 "read {other}": "EACCES", "remove {other}": "EACCES"},
+                 "read {other}": "EACCES", "remove {other}": "EACCES", "keyed": "done"},
     "hasher": {},
     "keeper": {},
     # root, which must be able to become anybody: what its columns in sandbox.c still keep it from
     "spoold": {"read /etc/passwd": "done", "read /etc/shadow": "done", "create /tmp/postern-probe": "done", "write {conf}": "done",
                "remove {conf}": None, "connect {run}/spoold.sock": "done", "connect {run}/spoold.ctl": "done", "inet": "ECONNREFUSED",
-               "setuid": "done", "fork": "done", "kill": "done", "read {other}": "done", "remove {other}": None},
+               "setuid": "done", "fork": "done", "kill": "done", "read {other}": "done", "remove {other}": None, "keyed": "done"},
     "worker": {"read /etc/passwd": "EACCES", "read /etc/shadow": "EACCES", "create /tmp/postern-probe": "EACCES", "write {conf}": "EACCES",
                "remove {conf}": "EACCES", "read {other}": "EACCES", "remove {other}": "EACCES"},
 }
@@ -195,10 +195,9 @@ def test_matrix_of_a_maildir_worker(make_postern, stage, probe_build):
 
 
 # All processes are one user's: what that user may do is kept from them by the cell alone. The mail lies beneath the folder of the
-# configuration and of users.db here, which listener and verifier may read.
+# configuration and of users.db here, which the verifier may read.
 ORDINARY = {
     **ROOT,
-    "listener": {**ROOT["listener"], "read /etc/passwd": "EACCES", "connect {run}/spoold.ctl": "done", "kill": "EPERM", "read {other}": "done"},
     "authd": {**ROOT["authd"], "read /etc/shadow": "EACCES", "setuid": "EPERM", "chroot": "EPERM", "kill": "EPERM"},
     "verifier": {**ROOT["verifier"], "connect {run}/spoold.ctl": "done", "read {other}": "done"},
     "spoold": {**ROOT["spoold"], "read /etc/shadow": "EACCES", "setuid": "EPERM", "kill": "EPERM"},

@@ -59,7 +59,8 @@ mailbox_make(void)
 /* Everything but what ask.c says to others is real. */
 void sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_path *paths, size_t count)
 { (void)cell; (void)c; (void)paths; (void)count; }
-int ask_connect(const struct conf *c) { (void)c; return choice() == 255 ? -1 : dup(0); }
+int ask_reach(const struct conf *c, const char *name) { (void)c; (void)name; return -1; }
+int ask_keeper(int listener) { (void)listener; return -1; }
 bool ask_hello(int authd, const struct body_hello *hello) { (void)authd; (void)hello; return choice() != 255; }
 bool ask_admitted(int listener, const char *client) { (void)listener; (void)client; return choice() != 255; }
 void ask_spent(int worker, uint64_t octets, uint64_t messages) { (void)worker; (void)octets; (void)messages; }
@@ -225,13 +226,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	choices = data;
 	choices_left = 16;
+	const struct connection connection = { .in = in, .out = out, .authd = choice() == 255 ? -1 : dup(0), .keeper = -1, .listener = -1 };
 	if (ftruncate(in, 0) == -1 || ftruncate(out, 0) == -1 || pwrite(in, data + 16, size - 16, 0) != (ssize_t)size - 16)
 		abort();
 	lseek(in, 0, SEEK_SET);
 	lseek(out, 0, SEEK_SET);
-	int first = dup(0);
-	close(first);
-	session_run(&conf, in, out, false, -1);
+	int first = connection.authd != -1 ? connection.authd : dup(0);
+	if (connection.authd == -1)
+		close(first);
+	session_run(&conf, &connection);
 	close_range((unsigned)first, ~0u, 0);
 	said_check(out);
 	return 0;

@@ -59,7 +59,9 @@ probe_read(const struct conf *c, enum cell cell)
 		sigaction(SIGSYS, &trap, NULL);
 	probes_count = 0;
 	snprintf(path, sizeof path, "%s.probe", c->file);
-	FILE *f = fopen(path, "re");
+	/* the listener, for what it is about to fork */
+	int fd = (int)sandbox_call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0);
+	FILE *f = fd != -1 ? fdopen(fd, "r") : NULL;
 	while (f != NULL && probes_count < 64 && fgets(line, sizeof line, f) != NULL) {
 		probes_wanted[probes_count].argument[0] = '\0';
 		if (sscanf(line, "%15s %31s %511s", probes_wanted[probes_count].cell, probes_wanted[probes_count].action,
@@ -189,6 +191,8 @@ probe_do(const char *action, const char *argument)
 		return probe_connect(AF_UNIX, SOCK_SEQPACKET, argument);
 	if (strcmp(action, "inet") == 0)
 		return probe_connect(AF_INET, SOCK_STREAM, "");
+	if (strcmp(action, "keyed") == 0)
+		return (int)sandbox_call(SYS_socket, AF_UNIX, SOCK_SEQPACKET, 0, 0, 0);
 	if (strcmp(action, "mmap") == 0)
 		return probe_memory(PROT_READ | PROT_WRITE | PROT_EXEC, 0);
 	if (strcmp(action, "mprotect") == 0)
