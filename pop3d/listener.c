@@ -603,7 +603,6 @@ reload(void)
 {
 	static struct conf fresh;
 	char error[1024], restart[256];
-
 	int fd = (int)sandbox_call(SYS_openat, AT_FDCWD, (long)state.conf->file, O_RDONLY | O_CLOEXEC, 0, 0);
 
 	if (conf_read(&fresh, state.conf->file, fd, true, error, sizeof error) == -1) {
