@@ -10,7 +10,8 @@
 #include "wire.h"
 
 #define CHUNK (64 * 1024)
-_Static_assert(WIRE_ROOM(CHUNK) <= OUTPUT_SIZE, "a chunk in the wire form fits the output");
+#define REPLY_ROOM 1024
+_Static_assert(REPLY_ROOM + WIRE_ROOM(CHUNK) <= OUTPUT_SIZE, "a reply and a chunk in the wire form fit the output");
 
 /* Where a message's bytes are. */
 struct place {
@@ -107,14 +108,12 @@ send_body(struct session *s, const struct place *p, struct wire_form *form, stru
 	return true;
 }
 
-/* Do both hold the same octets? */
+/* Do both hold the same octets, of which there are equally many? */
 static bool
 same_octets(const struct place *a, const struct place *b)
 {
 	static char one[CHUNK], other[CHUNK];
 
-	if (a->length != b->length)
-		return false;
 	for (uint64_t at = 0; at < a->length;) {
 		size_t n = a->length - at < CHUNK ? (size_t)(a->length - at) : CHUNK;
 		if (pread(a->fd, one, n, a->offset + (off_t)at) != (ssize_t)n ||
@@ -149,7 +148,7 @@ was_whole(struct session *s, uint32_t number, const struct place *p, const struc
 		return true;
 	if (!fetch(s, number, &copy, &failure))
 		return false;
-	bool same = same_octets(p, &copy);
+	bool same = copy.length == p->length && same_octets(p, &copy);
 	close(copy.fd);
 	return same;
 }
@@ -162,27 +161,53 @@ lost(struct session *s)
 	return EVENT_END;
 }
 
+/* Puts all of the answer into the output but its end. False if that is not what was promised. */
+static bool
+send_message(struct session *s, uint32_t number, const struct place *p, struct wire_form *form, const uint64_t *lines)
+{
+	struct wire_top top = { .lines = lines != NULL ? *lines : 0 };
+
+	*form = (struct wire_form){ 0 };
+	output_ok(&s->output, "%llu octets", (unsigned long long)s->catalogue.rows[number - 1].octets);
+	bool good = send_body(s, p, form, lines != NULL ? &top : NULL) && was_whole(s, number, p, form, lines == NULL);
+	if (p->own)
+		close(p->fd);
+	return good;
+}
+
+static enum event
+refuse(struct session *s, uint32_t number, uint32_t failure)
+{
+	if (failure == FAILURE_VANISHED)
+		output_err(&s->output, "message %u is no longer there: another program removed it", number);
+	else
+		output_err(&s->output, "[SYS/TEMP] message %u cannot be read", number);
+	return EVENT_REFUSED;
+}
+
 enum event
 retrieve(struct session *s, uint32_t number, const uint64_t *lines)
 {
 	struct place p;
-	struct wire_form form = { 0 };
-	struct wire_top top = { .lines = lines != NULL ? *lines : 0 };
+	struct wire_form form;
 	uint32_t failure;
 
-	if (!place_find(s, number, &p, &failure)) {
-		if (failure == FAILURE_VANISHED)
-			output_err(&s->output, "message %u is no longer there: another program removed it", number);
-		else
-			output_err(&s->output, "[SYS/TEMP] message %u cannot be read", number);
-		return EVENT_REFUSED;
-	}
+	if (!place_find(s, number, &p, &failure))
+		return refuse(s, number, failure);
 	if (lines == NULL)
 		fetch_ahead(s, number);
-	output_ok(&s->output, "%llu octets", (unsigned long long)s->catalogue.rows[number - 1].octets);
-	bool good = send_body(s, &p, &form, lines != NULL ? &top : NULL) && was_whole(s, number, &p, &form, lines == NULL);
-	if (p.own)
-		close(p.fd);
+	/* what is before it in the buffer goes first if it must, so that a message of a chunk is in there whole */
+	output_room(&s->output, REPLY_ROOM + WIRE_ROOM(p.length < CHUNK ? (size_t)p.length : CHUNK));
+	size_t used = s->output.used;
+	uint64_t octets_out = s->stream.octets_out;
+	bool good = send_message(s, number, &p, &form, lines);
+	/* Another program was at work on the mbox. Nothing of this has left yet, so it may be taken back. */
+	if (!good && s->mbox != -1 && !p.own && s->stream.failed == NULL && s->stream.octets_out == octets_out) {
+		s->output.used = used;
+		if (!fetch(s, number, &p, &failure))
+			return refuse(s, number, failure);
+		good = send_message(s, number, &p, &form, lines);
+	}
 	if (!good)
 		return lost(s);
 	output_put(&s->output, wire_form_end(&form, output_room(&s->output, 0)));

@@ -1,0 +1,198 @@
+/*
+ * RETR of a message in an mbox that another program changes in that moment. The worker's answers and the connection are stubs, and so is
+ * pread(2), in which the other program is at work.
+ * links: pop3d/retrieve.c pop3d/output.c lib/wire.c lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../pop3d/ask.h"
+#include "../../pop3d/session.h"
+
+#define LINE "0123456789abcde\n"
+#define AT 40		/* where the message is */
+
+static struct session s;
+static struct catalogue_row row;
+static unsigned char mark[1];
+static char message[400000], *sent;
+static size_t length, sent_length;
+static off_t shift;		/* the other program's, before the next read of the mbox */
+static bool vanished;
+static int copies;
+
+bool
+stream_write(struct stream *stream, const char *data, size_t n)
+{
+	sent = realloc(sent, sent_length + n + 1);
+	memcpy(sent + sent_length, data, n);
+	sent[sent_length += n] = '\0';
+	stream->octets_out += n;
+	return true;
+}
+
+bool ask_fetch(int worker, uint32_t number) { (void)worker; (void)number; return true; }
+
+int
+ask_fetched(int worker, uint32_t number, struct message *answer)
+{
+	(void)worker;
+	message_start(answer, vanished ? MESSAGE_FAILED : MESSAGE_MESSAGE);
+	if (vanished) {
+		answer->body.failed.failure = FAILURE_VANISHED;
+		return 1;
+	}
+	int fd = memfd_create("copy", 0);
+	assert_int_equal(write(fd, message, length), length);
+	answer->body.message.number = number;
+	answer->body.message.length = length;
+	answer->fds[0] = fd;
+	copies++;
+	return 1;
+}
+
+static void
+fill(off_t at)
+{
+	struct timespec times[2] = { { .tv_sec = 1000 + at }, { .tv_sec = 1000 + at } };
+
+	for (off_t i = 0; i < at; i++)
+		assert_int_equal(pwrite(s.mbox, i == at - 1 ? "\n" : "F", 1, i), 1);
+	assert_int_equal(pwrite(s.mbox, message, length, at), length);
+	assert_int_equal(futimens(s.mbox, times), 0);
+}
+
+ssize_t
+pread(int fd, void *to, size_t n, off_t at)
+{
+	if (fd == s.mbox && shift != 0) {
+		off_t by = shift;
+		shift = 0;
+		fill(AT + by);
+	}
+	return syscall(SYS_pread64, fd, to, n, at);
+}
+
+/* An mbox with one message of so many lines. */
+static void
+start(size_t lines)
+{
+	static struct catalogue_header header = { .count = 1 };
+	struct stat st;
+
+	memset(&s, 0, sizeof s);
+	length = lines * (sizeof LINE - 1);
+	for (size_t i = 0; i < lines; i++)
+		memcpy(message + i * (sizeof LINE - 1), LINE, sizeof LINE - 1);
+	snprintf(message, 16, "%-15zu", lines);
+	message[15] = '\n';
+	s.output.stream = &s.stream;
+	s.worker = 100;
+	s.mbox = memfd_create("mbox", 0);
+	assert_int_equal(ftruncate(s.mbox, (off_t)length + 1000), 0);
+	fill(AT);
+	assert_int_equal(fstat(s.mbox, &st), 0);
+	s.ready = (struct body_ready){ .size = (uint64_t)st.st_size, .mtime_sec = st.st_mtim.tv_sec, .mtime_nsec = st.st_mtim.tv_nsec, .count = 1 };
+	row = (struct catalogue_row){ .octets = length + lines, .offset = AT, .length = length };
+	s.catalogue.header = &header;
+	s.catalogue.rows = &row;
+	s.marks = mark;
+	free(sent);
+	sent = calloc(1, 1);
+	sent_length = 0;
+	shift = 0;
+	vanished = false;
+	copies = 0;
+}
+
+static void
+assert_sent_whole(void)
+{
+	char *at = strstr(sent, "\r\n");
+
+	assert_int_equal(strncmp(sent, "+OK ", 4), 0);
+	assert_non_null(at);
+	at += 2;
+	for (size_t i = 0; i < length; i++) {
+		if (message[i] == '\n')
+			assert_int_equal(*at++, '\r');
+		assert_int_equal(*at++, message[i]);
+	}
+	assert_string_equal(at, ".\r\n");
+	close(s.mbox);
+}
+
+static void
+test_untouched(void **state)
+{
+	(void)state;
+	start(100);
+	assert_int_equal(retrieve(&s, 1, NULL), EVENT_DONE);
+	output_flush(&s.output);
+	assert_sent_whole();
+	assert_int_equal(copies, 0);
+}
+
+/* It has moved before it was read: what was read is not sent, the worker's copy is. */
+static void
+test_moved(void **state)
+{
+	(void)state;
+	for (off_t by = -10; by <= 10; by += 5) {
+		start(100);
+		shift = by;
+		assert_int_equal(retrieve(&s, 1, NULL), EVENT_DONE);
+		output_flush(&s.output);
+		assert_sent_whole();
+	}
+}
+
+static void
+test_gone(void **state)
+{
+	(void)state;
+	start(100);
+	shift = 7;
+	vanished = true;
+	assert_int_equal(retrieve(&s, 1, NULL), EVENT_REFUSED);
+	output_flush(&s.output);
+	assert_int_equal(strncmp(sent, "-ERR message 1 ", 15), 0);
+	assert_null(strstr(sent, "+OK"));
+	close(s.mbox);
+}
+
+/* Some of it is with the client already: there is no clean end. */
+static void
+test_moved_while_sent(void **state)
+{
+	(void)state;
+	start(20000);
+	shift = 7;
+	assert_int_equal(retrieve(&s, 1, NULL), EVENT_END);
+	output_flush(&s.output);
+	assert_string_equal(s.end, "read-error");
+	assert_null(strstr(sent, "\r\n.\r\n"));
+	close(s.mbox);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_untouched), cmocka_unit_test(test_moved), cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_moved_while_sent),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
