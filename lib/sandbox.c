@@ -375,6 +375,21 @@ filter_take(enum cell cell, int fd)
 
 static bool no_filters;		/* the kernel has none, and best-effort goes on without: sandbox_check */
 
+/* The library writes a filter to a file, and does not say so if a limit on files cuts it off. */
+static bool
+filter_whole(enum cell cell, int fd)
+{
+	struct rlimit files;
+	struct stat st;
+
+	if (getrlimit(RLIMIT_FSIZE, &files) == -1 || fstat(fd, &st) == -1 || (rlim_t)st.st_size < files.rlim_cur)
+		return true;
+	log_text(LOG_ERR, "the system call filter of %s cannot be made: files may have no more than %llu octets here; "
+	    "raise that limit (RLIMIT_FSIZE, ulimit -f, LimitFSIZE=)", names[cell], (unsigned long long)files.rlim_cur);
+	errno = EFBIG;
+	return false;
+}
+
 int
 sandbox_prepare(enum cell cell)
 {
@@ -384,7 +399,7 @@ sandbox_prepare(enum cell cell)
 	int fd = memfd_create("filter", MFD_CLOEXEC), result = -1;
 
 	if (ctx != NULL && fd != -1 && seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2) == 0 &&
-	    filter_fill(ctx, cell) == 0 && seccomp_export_bpf(ctx, fd) == 0)
+	    filter_fill(ctx, cell) == 0 && seccomp_export_bpf(ctx, fd) == 0 && filter_whole(cell, fd))
 		result = filter_take(cell, fd);
 	if (result == -1)
 		log_text(LOG_ERR, "the system call filter of %s cannot be made", names[cell]);

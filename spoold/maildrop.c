@@ -324,8 +324,12 @@ maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, s
 		return 0;
 	set = marks_map(m, marks, count, no_delete);
 	all = m->view != NULL ? calloc((size_t)maildrop_count(m) + 1, 1) : set;
-	if (set == MAP_FAILED || all == NULL)
-		return maildrop_fail(m, "marks");
+	if (set == MAP_FAILED || all == NULL) {
+		maildrop_fail(m, "marks");
+		if (all != set)
+			free(all);
+		return -1;
+	}
 	if (m->view != NULL)
 		view_marks(m->view, set, all);
 	int result = update_all(m, all, no_delete, t);

@@ -3,6 +3,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -467,3 +468,10 @@ def test_hardened_binary(name):
 def test_imports():
     made = subprocess.run(["make", "-s", "-C", REPO, "B=%s" % harness.BUILD, "imports"], capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
+
+
+def test_limit_on_files_is_named(make_postern):
+    """The library writes its filter to a file: where no file may be that long, what to raise is said."""
+    p = make_postern(sandbox="required")
+    with pytest.raises(harness.Failed, match="files may have no more than 512 octets here.*LimitFSIZE"):
+        p.start_daemon("spoold", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)))
