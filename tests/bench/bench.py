@@ -5,7 +5,7 @@ Every figure is taken several times, the servers alternating, and is printed as 
 the server's alone: all its processes, those that ended included. The mailboxes are the same, each server has its own copy, and all of
 it is in the page cache. Needs root: servers run with accounts of their own in a private mount and network namespace; nothing is installed.
 
-    bench.py [options] [SCENARIO...]       poll list fetch retr open update idle logins tls growth memory; without any, all but the last two
+    bench.py [options] [SCENARIO...]       poll list fetch retr open update idle logins tls growth memory million; without any, all but the last three
 
 The raw figures go to BUILD/bench/figures.json. Each row is compared with the last run here (BUILD/bench/last.json), or, if there was none, with
 what docs/ has of a machine like this one; --record writes docs/ anew.
@@ -283,6 +283,11 @@ class Bench:
     def logins(self):
         logins.scenario(self)
 
+    # million: a store of so many users (logins.py)
+
+    def million(self):
+        logins.million(self)
+
 
 def smaps(pid):
     """Kibibytes, by the names of /proc/PID/status and smaps_rollup."""
@@ -300,7 +305,7 @@ def smaps(pid):
     return facts
 
 
-SCENARIOS = ["poll", "list", "fetch", "retr", "open", "update", "idle", "logins", "tls", "growth", "memory"]
+SCENARIOS = ["poll", "list", "fetch", "retr", "open", "update", "idle", "logins", "tls", "growth", "memory", "million"]
 
 
 def options_parse():
@@ -321,7 +326,7 @@ def options_parse():
     o.work = (o.work or o.build / "bench/work").resolve()
     o.rounds = o.rounds or (3 if o.short else 5)
     o.servers = o.servers.split(",")
-    o.scenario = o.scenario or [s for s in SCENARIOS if s not in ("growth", "memory")]
+    o.scenario = o.scenario or [s for s in SCENARIOS if s not in ("growth", "memory", "million")]
     return o
 
 
