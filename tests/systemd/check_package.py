@@ -9,7 +9,7 @@ import sys
 import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from machine import Failed, Machine, Steps, await_true, certificate, copy, main, package, run  # noqa: E402
+from machine import Failed, Machine, await_true, certificate, copy, main, package, run  # noqa: E402
 
 PASSWORD = "correct horse battery staple"
 MOST = {"postern-pop3d.service": 2.0, "postern-authd.service": 4.0, "postern-spoold.service": 4.0, "pop3-each@0.service": 2.0, "pop3s-each@0.service": 2.0}

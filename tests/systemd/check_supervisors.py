@@ -1,8 +1,9 @@
 """Every launcher that etc/ has lines for, Debian's own package of it, with exactly those lines: see check.mk."""
+import contextlib
 import os
 import pathlib
-import poplib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -62,11 +63,12 @@ class background:
         return self.p
 
     def __exit__(self, *_):
-        self.p.terminate()
-        try:
-            self.p.wait(30)
-        except subprocess.TimeoutExpired:
-            self.p.kill()
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.p.pid, sig)      # nsenter(1) passes nothing on
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.p.wait(30)
+                return
 
 
 def inetd(m, root, context, wait):
@@ -125,7 +127,7 @@ def scanned(m, root, context, name, scan, again):
         session_survives(m, lambda: [m.run(*again("/srv/%s/postern-%s" % (name, d))) for d in ("spoold", "pop3d")])
         logs_in(m, context)
         assert set(m.processes()) - before
-        down = ["s6-svc", "-d"] if name == "s6" else ["sv", "force-stop"]
+        down = ["s6-svc", "-d"] if name == "s6" else ["sv", "force-shutdown"]
         for d in ("pop3d", "authd", "spoold"):
             m.run(*down, "/srv/%s/postern-%s" % (name, d))
         await_true("all of it has stopped", lambda: not m.processes())
@@ -135,8 +137,10 @@ def scanned(m, root, context, name, scan, again):
 def openrc(m, root, context):
     for d in ("spoold", "authd", "pop3d"):
         shutil.copy(root / EXAMPLES[1:] / "openrc" / ("postern-" + d), root / "etc/init.d")
+    (root / "etc/conf.d").mkdir(exist_ok=True)
     shutil.copy(root / EXAMPLES[1:] / "openrc/postern-pop3d.confd", root / "etc/conf.d/postern-pop3d")
-    m.sh("mkdir -p /run/openrc && touch /run/openrc/softlevel")
+    m.sh("cd /run && mkdir -p openrc && cd openrc && mkdir -p starting started stopping inactive wasinactive failed hotplugged daemons options exclusive "
+         "scheduled tmp && touch softlevel")      # as after a boot by OpenRC itself
     out = m.run("rc-service", "-D", "postern-spoold", "start") + m.run("rc-service", "-D", "postern-authd", "start") + \
         m.run("rc-service", "-D", "postern-pop3d", "start")
     try:

@@ -65,8 +65,9 @@ def mirror():
 def chroot(root, *argv):
     """Runs something in a tree that is not booted, with this host's network."""
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    return run("systemd-nspawn", "-q", "-D", root, "--register=no", "--keep-unit", "--console=pipe", "--resolv-conf=off",
-               "--setenv=DEBIAN_FRONTEND=noninteractive", "--setenv=PATH=" + PATH, *argv, stdin=subprocess.DEVNULL)
+    out = run("systemd-nspawn", "-q", "-D", root, "--register=no", "--keep-unit", "--console=pipe", "--resolv-conf=off",
+              "--system-call-filter=" + LANDLOCK, "--setenv=DEBIAN_FRONTEND=noninteractive", "--setenv=PATH=" + PATH, *argv, stdin=subprocess.DEVNULL)
+    return "".join(row for row in out.splitlines(True) if not row.startswith("Attempted to remove disk file system"))    # systemd-nspawn's own
 
 
 def base(folder):
