@@ -786,6 +786,32 @@ def guessing(man):
     return set(re.findall(r"^\.Cm ([a-z-]+)(?: ,| \.)?$", part, re.M)) - {"fail"}
 
 
+def source(program):
+    """The text of a program's sources, string literals that follow each other made one."""
+    text = "".join(path.read_text() for path in sorted((harness.REPO / program).glob("*.c")))
+    return re.sub(r'"\s*\n\s*"', "", text)
+
+
+def test_manual_has_every_line_of_the_log():
+    """authd(8) and the code know the same lines, the same reasons and the same keys of the line a login."""
+    man, code = (harness.REPO / "authd/authd.8").read_text(), source("authd")
+    written = {re.sub(r"%(\.\*)?l*[a-z]", "...", x) for x in re.findall(r'log_text\((?:LOG_[A-Z]+|[a-z? :_A-Z]+), "((?:[^"\\]|\\.)*)"', code)} - {"..."}
+    told = set(re.findall(r'^\.It Li text="(.*)"$', man, re.M))
+    kept = {x for x in told if "the certificate expires in" in x}       # keys.c makes it of parts
+    assert written == told - kept and len(written) > 30
+    events = set(re.findall(r'log_begin\([A-Z_]+, "([a-z-]+)"\)', code))
+    assert events == set(re.findall(r"event=([a-z-]+)", man)) - {"note", "warning", "error"}
+    reasons = set(re.findall(r'(?:deny(?:_for)?|login_trouble|login_vouched|login_opened|answer)\((?:[^;"]*, )"([a-z-]+)"', code)) | \
+        set(re.findall(r'reason = (?:[^";]*)"([a-z-]+)"', code)) | set(re.findall(r'return "([a-z]+-?[a-z]+)";', code[code.index("pam_reason("):][:900]))
+    reasons |= {x for row in re.findall(r'deny\(l, DENIED_CREDENTIALS, ([^;]*);', code) for x in re.findall(r'"([a-z-]+)"', row)}
+    part = man[man.index(".It Cm reason"):man.index(".It Cm user\n")]
+    assert len(reasons) > 20 and reasons | {"certificate", "proof"} == set(re.findall(r"^\.Cm ([a-z-]+)(?: [,.])?$", part, re.M)) - {"ok", "fail"}
+    line = code[code.index('log_begin(LOG_INFO, "login")'):]
+    line = set(re.findall(r'log_(?:string|bytes)\("([a-z]+)"', line[:line.index("log_end")])) | {"s"}
+    part = man[man.index("Every attempt leaves one line"):man.index("Besides there are")]
+    assert line == set(re.findall(r"^\.It Cm ([a-z]+)$", part, re.M))
+
+
 def test_fail2ban_filter(login):
     """What the filter of fail2ban takes for guessing is what the manual says, and a name cannot forge an address."""
     filter_ = (harness.REPO / "etc/fail2ban/filter.conf").read_text()
