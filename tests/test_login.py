@@ -439,9 +439,9 @@ def test_lists_as_json(login):
     users = {r["user"]: r for r in listed("list")}
     assert users == {
         "u": {"user": "u", "locked": False, "maildrop": "maildir:%s" % (login.mail / "u"), "uid": None, "password": "own", "scram": True,
-              "secret": True, "apps": 2, "certificates": 1},
+              "secret": True, "apps": 2, "certificates": 1, "server-copy": None},
         "e\u0301ric": {"user": "e\u0301ric", "locked": True, "maildrop": odd, "uid": 4711, "password": "own", "scram": True, "secret": False,
-                       "apps": 0, "certificates": 0}}
+                       "apps": 0, "certificates": 0, "server-copy": None}}
     assert plain(login, "u", text).startswith(b"+OK")
     login.stop_daemon("authd")
     phone, tablet = listed("app", "list", "u")
