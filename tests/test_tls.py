@@ -631,7 +631,7 @@ def mistakes(make, pair, expected, level="error"):
 
 
 def test_good_certificate_checks(make_postern, pairs):
-    p = make_postern()
+    p = make_postern({"authd": {"throttle": "on"}})     # off would be advised against
     configure(p, install(p, "pair", pairs["rsa"]))
     assert check(p) == (0, "")
 
