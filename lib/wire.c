@@ -8,8 +8,8 @@
  * of it: as many counters as fit some vectors, each of eight bits, emptied before any can overflow.
  */
 #define LANES 64
-static size_t
-bare_lf(const char *data, size_t length, char last)
+static inline __attribute__((always_inline)) size_t
+bare_lf_by(const char *data, size_t length, char last)
 {
 	size_t total = data[0] == '\n' && last != '\r';
 	size_t i = 1;
@@ -25,6 +25,25 @@ bare_lf(const char *data, size_t length, char last)
 	for (; i < length; i++)
 		total += (data[i] == '\n') & (data[i - 1] != '\r');
 	return total;
+}
+
+/* The same for what every x86 has, and for those with wider registers: half the time. */
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx2"))) static size_t
+bare_lf_wide(const char *data, size_t length, char last)
+{
+	return bare_lf_by(data, length, last);
+}
+#define WIDE __builtin_cpu_supports("avx2")
+#else
+#define bare_lf_wide bare_lf_by
+#define WIDE false
+#endif
+
+static size_t
+bare_lf(const char *data, size_t length, char last)
+{
+	return WIDE ? bare_lf_wide(data, length, last) : bare_lf_by(data, length, last);
 }
 
 void

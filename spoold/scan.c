@@ -349,27 +349,42 @@ skip_empty_lines(const struct state *t)
 	return at;
 }
 
+#define BLOCK 128
 /*
  * The first "\nFrom ", or NULL. Whether a block may have one is work for vectors, and few blocks do: a third of the
  * time that memmem takes.
  */
+static inline __attribute__((always_inline)) const char *
+from_find_by(const char *p, size_t length)
+{
+	for (; length >= BLOCK + 5; p += BLOCK, length -= BLOCK) {
+		unsigned char any = 0;
+		for (size_t i = 0; i < BLOCK; i++)
+			any |= (unsigned char)((p[i + 1] == 'F') & (p[i + 5] == ' '));
+		for (size_t i = 0; any != 0 && i < BLOCK; i++)
+			if (p[i] == '\n' && memcmp(p + i + 1, "From ", 5) == 0)
+				return p + i;
+	}
+	return memmem(p, length, "\nFrom ", 6);
+}
+
+/* As wire.c has it. */
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx2"))) static const char *
+from_find_wide(const char *p, size_t length)
+{
+	return from_find_by(p, length);
+}
+#define WIDE __builtin_cpu_supports("avx2")
+#else
+#define from_find_wide from_find_by
+#define WIDE false
+#endif
+
 static const char *
 from_find(const char *p, size_t length)
 {
-	const size_t block = 128;
-
-	while (length >= 6) {
-		size_t n = length - 5 < block ? length - 5 : block;
-		unsigned char any = 0;
-		for (size_t i = 0; i < n; i++)
-			any |= (unsigned char)((p[i] == '\n') & (p[i + 1] == 'F') & (p[i + 5] == ' '));
-		for (size_t i = 0; any != 0 && i < n; i++)
-			if (p[i] == '\n' && memcmp(p + i + 1, "From ", 5) == 0)
-				return p + i;
-		p += n;
-		length -= n;
-	}
-	return NULL;
+	return WIDE ? from_find_wide(p, length) : from_find_by(p, length);
 }
 
 static int
