@@ -104,6 +104,7 @@ command_expire(const struct conf *c, const struct arguments *a)
 	if (c->expire == 0)
 		return complain("[spoold] expire is 0 in %s: nothing expires", c->file);
 	for (int i = 0; i < a->words; i++) {
+		progress_show("maildrops", (uint32_t)i, (uint32_t)a->words);
 		if (open_maildrop(c, SPOOL_EXPIRE, a->word[i], &catalogue, &session) == -1) {
 			result = 1;
 			continue;
@@ -112,6 +113,7 @@ command_expire(const struct conf *c, const struct arguments *a)
 		message_start(&m, MESSAGE_RELEASE);
 		if (message_send(session, &m) == 0 && message_receive(session, &m, SIDE_WORKER, SIDE_POP3D) == 1 &&
 		    m.header.type == MESSAGE_UPDATED && m.body.updated.left <= before) {
+			progress_show("", 1, 1);
 			print_safe(stdout, a->word[i]);
 			printf(": %u expired, %u left\n", (unsigned)(before - m.body.updated.left), (unsigned)m.body.updated.left);
 		} else

@@ -134,7 +134,7 @@ print_view(const struct view *v)
 	field("policy");
 	printf("server-copy = %s, takeover = %s, uidl-format = ", server_copy_name((int)s->server_copy), v->conf->takeover ? "yes" : "no");
 	print_safe(stdout, v->conf->uidl_format);
-	putchar('\n');
+	printf(", expire = %llu\n", (unsigned long long)v->conf->expire);
 }
 
 static void
@@ -216,6 +216,7 @@ json_view(const struct view *v)
 	json_string(&j, "server-copy", server_copy_name((int)s->server_copy));
 	json_bool(&j, "takeover", v->conf->takeover != 0);
 	json_string(&j, "uidl-format", v->conf->uidl_format);
+	json_number(&j, "expire", (int64_t)v->conf->expire);
 	json_close(&j, '}');
 	json_close(&j, '}');
 	json_end(&j);

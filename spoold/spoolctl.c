@@ -155,7 +155,7 @@ on_option(int option, const char *argument)
 static _Noreturn void
 usage_exit(const char *wrong)
 {
-	complain("%.60s: no such command; accepted: who, end, show, rebuild, recover, uidl-diff, metrics, doctor", wrong);
+	complain("%.60s: no such command; accepted: who, end, show, rebuild, recover, expire, uidl-diff, metrics, doctor", wrong);
 	fprintf(stderr, "usage: %s\n", usage);
 	exit(2);
 }

@@ -1,6 +1,7 @@
 """spoolctl: what an administrator sees of running daemons, and what scripts and collectors read of them."""
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -58,6 +59,7 @@ def test_who_and_end(running):
         text = spoolctl(running, "who").stdout.decode()
         assert "session=%s user=box client=127.0.0.1" % rows[0]["session"] in text
         spoolctl(running, "end", rows[0]["session"])
+        assert harness.wait_pid(rows[0]["pid"])
         assert c.cmd(b"STAT").startswith(b"-ERR [SYS/TEMP]")
     assert json.loads(spoolctl(running, "who", "--json").stdout) == []
     assert b"no session" in spoolctl(running, "end", "0" * 16, check=1).stderr
@@ -174,6 +176,16 @@ def test_rebuild_of_several(running):
         c.quit()
 
 
+def test_long_work_tells_how_far_it_is_on_a_terminal(running):
+    master, slave = pty.openpty()
+    argv = [str(x) for x in running.argv("spoolctl", "rebuild", "box", "dir")]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=slave, timeout=harness.TIMEOUT, **running.popen_as())
+    os.close(slave)
+    told = os.read(master, 4096)
+    os.close(master)
+    assert done.returncode == 0 and b"maildrops: 1 of 2" in told and done.stdout.count(b"\n") == 2
+
+
 def test_recover_says_that_nothing_is_left(running):
     assert b"nothing to recover" in spoolctl(running, "recover").stdout
 
@@ -218,6 +230,16 @@ def test_metrics_count_what_happened(running):
     for name, count in (("session", 2), ("open", 2), ("update", 1), ("login", 3)):
         assert value(after, name + "_duration_seconds_count") == count, name
     assert value(after, "sandbox", program="spoold", mode=running.conf["postern"]["sandbox"]) in (0, 1)
+
+
+def test_metrics_count_workers_that_died(running):
+    with running.connect("box") as c:
+        worker = json.loads(spoolctl(running, "who", "--json").stdout)[0]["pid"]
+        os.kill(worker, signal.SIGKILL)
+        running.daemon("spoold").wait_line("event=worker-died")
+        assert harness.wait_pid(worker)
+        c.err(b"STAT")
+    assert value(metrics(running), "workers_died_total") == 1
 
 
 def test_metrics_of_logins_outlive_a_reload(running):

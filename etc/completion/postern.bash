@@ -55,7 +55,7 @@ _spoolctl()
 	esac
 	_postern_position
 	if [[ -z $command ]]; then
-		[[ $cur == -* ]] && _postern_words "$_postern_common" || _postern_words 'who end show rebuild recover uidl-diff metrics doctor'
+		[[ $cur == -* ]] && _postern_words "$_postern_common" || _postern_words 'who end show rebuild recover expire uidl-diff metrics doctor'
 		return
 	fi
 	if [[ $cur == -* ]]; then
@@ -69,7 +69,7 @@ _spoolctl()
 	fi
 	case $command,$count in
 	end,0) _postern_words "$(_postern_sessions)" ;;
-	show,0|rebuild,*|uidl-diff,0|doctor,0) _postern_words "$(_postern_users)" ;;
+	show,0|rebuild,*|expire,*|uidl-diff,0|doctor,0) _postern_words "$(_postern_users)" ;;
 	uidl-diff,1) _postern_files ;;
 	esac
 }
