@@ -724,6 +724,18 @@ retreat(struct update *u, bool moved)
 	return outcome;
 }
 
+/*
+ * The first octet that is moved over is written as it is. Where this fails (a filesystem that is read-only by now, a quota)
+ * nothing has been touched, and nothing need be undone, which could not be either.
+ */
+static int
+try_writing(const struct update *u)
+{
+	uint8_t octet;
+
+	return read_all(u->mbox, &octet, 1, u->first) == -1 ? -1 : write_all(u->mbox, &octet, 1, u->first);
+}
+
 static enum journal_outcome
 apply_moving(struct update *u, const struct range *gone, size_t count, ino_t inode)
 {
@@ -734,7 +746,7 @@ apply_moving(struct update *u, const struct range *gone, size_t count, ino_t ino
 		errno = saved;
 		return JOURNAL_UNCHANGED;
 	}
-	if (commit(u) == -1)
+	if (commit(u) == -1 || try_writing(u) == -1)
 		return retreat(u, false);
 	if (move(u) == -1)
 		return retreat(u, true);

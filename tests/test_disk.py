@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import os
 import pathlib
+import re
 import resource
 import select
 import shutil
@@ -271,25 +272,32 @@ def test_io_errors_at_quit(image, store):
 
 
 @pytest.mark.root
-def test_read_only_between_login_and_quit(make_postern, mounted, store):
-    p = make_postern()
-    mounted(p.mail, 1 << 20)
-    p.own(p.mail)
+@pytest.mark.parametrize("what", ["mail", "mail and state"])
+def test_read_only_between_login_and_quit(image, store, what):
+    """The kernel has found an error on the disk and lets nobody write there any more, whoever has a file open for it."""
+    p, disk = image
+    if what == "mail":
+        p.write_conf(postern={"state-dir": p.dir / "state"})
     path = p.user("u", store, MESSAGES)
     p.start()
+    os.sync()
     with marked(p) as c:
-        # the worker has an mbox open for writing, and then the kernel does not let go: a file that may not be changed does as well
-        try:
-            mounted(p.mail, 1 << 20, MS_REMOUNT | MS_RDONLY)
-        except OSError:
-            pytest.skip("NOT RUN: a filesystem with a file open for writing cannot be remounted read-only")
+        subprocess.run(["mount", "-o", "remount,abort", disk.at], capture_output=True)
+        with pytest.raises(OSError):
+            (disk.at / "mail/x").write_bytes(b"x")
         assert c.retr(2) == wire(MESSAGES[1])
         quit_refused(c)
     assert on_disk(store, path) == as_disk(store, MESSAGES)
-    with p.connect("u") as c:       # and a whole session with it
-        assert c.retr(1) == wire(MESSAGES[0])
-        assert c.quit().startswith(b"+OK")
-    mounted(p.mail, 1 << 20, MS_REMOUNT)
+    if what == "mail":
+        with p.connect("u") as c:       # and a whole session with it
+            assert c.retr(1) == wire(MESSAGES[0])
+            assert c.quit().startswith(b"+OK")
+    p.stop()
+    disk.umount()
+    subprocess.run(["fsck.ext4", "-p", "-f", disk.file], capture_output=True)
+    disk.mount_again(p)
+    p.start()
+    assert on_disk(store, path) == as_disk(store, MESSAGES)
     next_session(p, MESSAGES)
 
 
@@ -379,37 +387,100 @@ def test_state_directory_is_missing(make_postern):
     d.close()
 
 
-@pytest.mark.root
-def test_quota(make_postern, tmp_path, store):
-    """A user's quota on an ext4 of our own, for the mail and the state directory."""
-    p = make_postern()
-    image, where = tmp_path / "image", p.dir / "disk"
-    where.mkdir()
-    with open(image, "wb") as f:
-        f.truncate(16 << 20)
-    for command in (["mkfs.ext4", "-q", "-O", "quota", "-E", "quotatype=usrquota", image], ["mount", "-o", "loop,usrquota", image, where]):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            pytest.skip("NOT RUN: no quota can be had here: %s" % done.stderr.strip())
-    try:
-        subprocess.run(["setquota", "-u", str(p.uid), "0", "200", "0", "0", where], check=True)
-        p.write_conf(postern={"state-dir": where / "state"})
-        p.mail = where / "mail"
+class Btrfs:
+    """A btrfs of our own, mounted: it has quotas, without any of the kernel's, and shares blocks."""
+
+    def __init__(self, p, directory):
+        self.at = p.dir / "disk"
+        self.at.mkdir()
+        with open(directory / "image", "wb") as f:
+            f.truncate(120 << 20)
+        Image.run("mkfs.btrfs", "-q", "-m", "single", directory / "image")
+        Image.run("mount", "-o", "loop", directory / "image", self.at)
+        p.mail = self.at / "mail"
         p.mail.mkdir()
-        p.own(where)
-        path = p.user("u", store, MESSAGES)
-        p.start()
-        subprocess.run(["setquota", "-u", str(p.uid), "0", "1", "0", "0", where], check=True)
-        with marked(p) as c:
-            row = c.quit()
-        kept = KEPT if row.startswith(b"+OK") else MESSAGES
-        assert store == "maildir" or kept is MESSAGES
-        assert on_disk(store, path) == as_disk(store, kept)
-        subprocess.run(["setquota", "-u", str(p.uid), "0", "0", "0", "0", where], check=True)
-        next_session(p, kept)
-    finally:
-        p.stop()
-        subprocess.run(["umount", where], check=True)
+        (self.at / "state").mkdir()
+        p.write_conf(postern={"state-dir": self.at / "state"})
+        p.own(self.at)
+        self.run("quota", "enable", self.at)
+
+    @staticmethod
+    def run(*command):
+        return subprocess.run(["btrfs", *map(str, command)], check=True, capture_output=True, text=True).stdout
+
+    def limit(self, octets):
+        os.sync()
+        self.run("qgroup", "limit", octets, self.at)
+
+
+@pytest.fixture
+def btrfs(make_postern, tmp_path):
+    p = make_postern()
+    b = Btrfs(p, tmp_path)
+    yield p, b
+    for daemons in p.daemons.values():
+        for d in daemons:
+            d.kill()
+    subprocess.run(["umount", b.at], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("room", [16 << 10, 70000])
+def test_quota(btrfs, store, room):
+    """It is used up, but for so much, by the mail and what is under the state directory."""
+    p, disk = btrfs
+    path = p.user("u", store, MESSAGES)
+    p.start()
+    with p.connect("u") as c:       # so that there is a cache
+        assert c.quit().startswith(b"+OK")
+    os.sync()
+    used = int(disk.run("qgroup", "show", "--raw", "-f", disk.at).splitlines()[-1].split()[1])
+    disk.limit(used + room)
+    with marked(p) as c:
+        assert c.retr(2) == wire(MESSAGES[1])
+        row = c.quit()
+    assert store == "maildir" or row.startswith(b"-ERR"), row
+    kept = KEPT if row.startswith(b"+OK") else MESSAGES
+    assert on_disk(store, path) == as_disk(store, kept), row
+    no_locks(p)
+    disk.limit("none")
+    next_session(p, kept)
+
+
+class Range(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_int64), ("length", ctypes.c_int64)]
+
+
+def written(library, directory, content, gone):
+    """Takes the first octets out of a file of this content under a journal. How many octets were written."""
+    with open(directory / "mbox", "w+b") as box, open(directory / "journal", "w+b") as journal:
+        box.write(content)
+        box.flush()
+        os.sync()
+        before = io_written()
+        assert library.journal_apply(box.fileno(), journal.fileno(), ctypes.byref(Range(0, gone)), ctypes.c_size_t(1),
+            ctypes.c_int64(len(content))) == 0
+        octets = io_written() - before
+    assert (directory / "mbox").read_bytes() == content[gone:]
+    return octets
+
+
+def io_written():
+    return int(re.search(r"^wchar: (\d+)", pathlib.Path("/proc/self/io").read_text(), re.M)[1])
+
+
+@pytest.mark.root
+def test_blocks_are_shared(btrfs, mounted, tmp_path):
+    """Where the filesystem can, what the journal of an mbox UPDATE saves is not copied: it takes one writing instead of two."""
+    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-o", tmp_path / "journal.so",
+        harness.REPO / "spoold/journal.c", "-lsodium"], check=True, timeout=120)
+    library = ctypes.CDLL(str(tmp_path / "journal.so"))
+    content = mbox([b"Subject: %d\n\n" % i + b"%06d some text of this message\n" % i * 30000 for i in range(8)])
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    mounted(plain, 64 << 20)
+    assert written(library, plain, content, 4096) > 1.9 * len(content)
+    assert written(library, btrfs[1].at, content, 4096) < 1.1 * len(content)
 
 
 # Whoever dies
