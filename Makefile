@@ -14,7 +14,7 @@ HARDEN ?= -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection 
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib $(OPTIMISE) -g $(WARN) $(HARDEN) -fPIE -ffunction-sections -MMD -MP $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed,--gc-sections $(LDFLAGS)
 
-LIB_SOURCES = lib/catalogue.c lib/chains.c lib/advice.c lib/conf.c lib/histogram.c lib/log.c lib/messages.c lib/privilege.c lib/sandbox.c lib/system.c lib/wire.c
+LIB_SOURCES = lib/catalogue.c lib/chains.c lib/advice.c lib/conf.c lib/histogram.c lib/language.c lib/log.c lib/messages.c lib/privilege.c lib/sandbox.c lib/system.c lib/wire.c
 LIB_LIBS = -linih -lsodium -lseccomp
 
 include pop3d/sources.mk authd/sources.mk spoold/sources.mk
@@ -39,6 +39,13 @@ $(B)/spoold: $(call objects,$(SPOOLD_SOURCES)) $(LIB_OBJECTS)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SPOOLD_LIBS) $(LIB_LIBS)
 $(B)/spoolctl: $(call objects,$(SPOOLCTL_SOURCES)) $(LIB_OBJECTS)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SPOOLCTL_LIBS) $(LIB_LIBS)
+
+# The French texts, from their catalogue.
+$(B)/texts/texts_fr.h: po/fr.po po/texts.awk
+	@mkdir -p $(@D)
+	awk -f po/texts.awk po/fr.po > $@.new && test -s $@.new && mv $@.new $@
+$(B)/obj/lib/language.o: $(B)/texts/texts_fr.h
+$(B)/obj/lib/language.o: CFLAGS += -I$(B)/texts
 
 # The counting and the sending of octets are worth vectors.
 $(B)/obj/lib/wire.o: OPTIMISE = -O3

@@ -11,6 +11,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "language.h"
 #include "system.h"
 
 enum type { TYPE_STRING, TYPE_PATH, TYPE_NUMBER, TYPE_CHOICE, TYPE_SET, TYPE_PATHS, TYPE_NETWORKS };
@@ -46,6 +47,8 @@ static const struct word lock_words[] = { { "fcntl", LOCK_FCNTL }, { "dotlock", 
 	{ NULL, 0 } };
 static const struct word copy_words[] = { { "as-client-says", COPY_AS_CLIENT_SAYS }, { "keep", COPY_KEEP },
 	{ "mark-read", COPY_MARK_READ }, { "archive", COPY_ARCHIVE }, { "delete", COPY_DELETE }, { NULL, 0 } };
+static const struct word language_words[] = { { "en", LANGUAGE_ENGLISH }, { "fr", LANGUAGE_FRENCH }, { NULL, 0 } };
+static const struct word header_words[] = { { "send", UTF8_HEADERS_SEND }, { "refuse", UTF8_HEADERS_REFUSE }, { NULL, 0 } };
 static const struct word mechanism_words[] = {
 	{ "SCRAM-SHA-256-PLUS", MECHANISM_SCRAM_SHA_256_PLUS }, { "SCRAM-SHA-256", MECHANISM_SCRAM_SHA_256 },
 	{ "EXTERNAL", MECHANISM_EXTERNAL }, { "CRAM-MD5", MECHANISM_CRAM_MD5 }, { "PLAIN", MECHANISM_PLAIN },
@@ -75,6 +78,8 @@ static const struct key keys[] = {
 	NUMBER("pop3d", "prefork", prefork, "4", 0, 1000, "a number from 0 to 1000"),
 	{ "pop3d", "proxy-protocol-from", TYPE_NETWORKS, AT(proxy_protocol_from), "", NULL, 0, 0,
 	    "addresses and networks such as 192.0.2.1 2001:db8::/32" },
+	CHOICE("pop3d", "language", language, "en", language_words, "en, fr"),
+	CHOICE("pop3d", "utf8-headers", utf8_headers, "send", header_words, "send, refuse"),
 
 	{ "tls", "certificate", TYPE_PATHS, AT(certificate), "", NULL, 0, 0, "absolute paths, as many as keys" },
 	{ "tls", "key", TYPE_PATHS, AT(key), "", NULL, 0, 0, "absolute paths, as many as certificates" },

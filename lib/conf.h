@@ -25,6 +25,7 @@ enum sandbox_mode { SANDBOX_REQUIRED, SANDBOX_BEST_EFFORT, SANDBOX_OFF };
 enum cleartext_login { CLEARTEXT_LOOPBACK, CLEARTEXT_NEVER, CLEARTEXT_ALWAYS };
 enum store_kind { STORE_AUTO, STORE_MBOX, STORE_MAILDIR };
 enum server_copy { COPY_AS_CLIENT_SAYS, COPY_KEEP, COPY_MARK_READ, COPY_ARCHIVE, COPY_DELETE, COPY_COUNT };
+enum utf8_headers { UTF8_HEADERS_SEND, UTF8_HEADERS_REFUSE };
 enum mbox_lock { LOCK_FCNTL, LOCK_DOTLOCK, LOCK_FLOCK, LOCK_COUNT };
 
 /* An ordered set of words out of a fixed list, as numbers. */
@@ -67,6 +68,8 @@ struct conf {
 	uint64_t idle_timeout;		/* seconds */
 	uint64_t prefork;		/* processes waiting for a connection */
 	struct conf_networks proxy_protocol_from;
+	int language;			/* enum language: what LANG * means */
+	int utf8_headers;		/* enum utf8_headers */
 	/* [tls] */
 	struct conf_paths certificate;
 	struct conf_paths key;

@@ -180,11 +180,23 @@ not_offered(struct session *s, enum mechanism m)
 	return EVENT_REFUSED;
 }
 
+/* RFC 6856 section 2.2, for clients that keep to it: others may have a password in an old encoding. */
+static bool
+not_utf8(struct session *s, const char *argument)
+{
+	if (!s->utf8 || text_is_utf8(argument))
+		return false;
+	output_err(&s->output, "that is not UTF-8");
+	return true;
+}
+
 static enum event
 on_user(struct session *s, char *argument)
 {
 	if (!is_offered(s, MECHANISM_USER))
 		return not_offered(s, MECHANISM_USER);
+	if (not_utf8(s, argument))
+		return EVENT_REFUSED;
 	if (!string_copy(s->user, sizeof s->user, argument)) {
 		s->user[0] = '\0';
 		output_err(&s->output, "that name is too long");
@@ -206,6 +218,8 @@ on_pass(struct session *s, char *argument)
 		output_err(&s->output, "USER comes first");
 		return EVENT_REFUSED;
 	}
+	if (not_utf8(s, argument))
+		return EVENT_REFUSED;
 	if (!login_begin(s))
 		return EVENT_REFUSED;
 	int n = snprintf(data, sizeof data, "%c%s%c%s", 0, s->user, 0, argument);
@@ -224,7 +238,7 @@ on_apop(struct session *s, char *argument)
 		output_err(&s->output, "%s", denials[DENIED_MECHANISM]);
 		return EVENT_REFUSED;
 	}
-	if (!login_begin(s))
+	if (not_utf8(s, argument) || !login_begin(s))
 		return EVENT_REFUSED;
 	enum ask_login answer = ask_auth(s->authd, MECHANISM_APOP, argument, strlen(argument), login_ms(s), &m);
 	return login_finish(s, answer, &m);
@@ -353,6 +367,10 @@ on_stls(struct session *s, char *argument)
 		output_err(&s->output, s->tls ? "TLS is active already" : "no TLS here");
 		return EVENT_REFUSED;
 	}
+	if (s->utf8) {
+		output_err(&s->output, "STLS comes before UTF8");
+		return EVENT_REFUSED;
+	}
 	if (!session_keeper(s)) {
 		output_err(&s->output, "[SYS/TEMP] no TLS at the moment");
 		return EVENT_REFUSED;
@@ -366,6 +384,7 @@ on_stls(struct session *s, char *argument)
 	output_ok(&s->output, "begin TLS now");
 	if (!output_flush(&s->output) || !session_tls(s))
 		return EVENT_END;
+	s->output.language = LANGUAGE_ENGLISH;
 	return EVENT_DONE;
 }
 
@@ -432,6 +451,8 @@ on_capa(struct session *s, char *argument)
 	output_line(&s->output, "RESP-CODES");
 	output_line(&s->output, "AUTH-RESP-CODE");
 	output_line(&s->output, "PIPELINING");
+	output_line(&s->output, "UTF8 USER");
+	output_line(&s->output, "LANG");
 	if (s->connection->tls && !s->tls && s->state == STATE_AUTHORIZATION)
 		output_line(&s->output, "STLS");
 	if (s->conf->login_delay > 0) {
@@ -451,6 +472,8 @@ const struct command authorization_commands[] = {
 	{ "AUTH", on_auth, ARGUMENT_MAYBE, "AUTH [mechanism [initial-response]]" },
 	{ "STLS", on_stls, ARGUMENT_NONE, "STLS" },
 	{ "CAPA", on_capa, ARGUMENT_NONE, "CAPA" },
+	{ "LANG", on_lang, ARGUMENT_MAYBE, "LANG [language]" },
+	{ "UTF8", on_utf8, ARGUMENT_NONE, "UTF8" },
 	{ "QUIT", on_quit, ARGUMENT_NONE, "QUIT" },
 	{ NULL, NULL, ARGUMENT_NONE, NULL }
 };

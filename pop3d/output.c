@@ -30,6 +30,16 @@ output_put(struct output *o, size_t count)
 	o->used += count;
 }
 
+/* As much of it as there is room for. Returns how much is used then. */
+static size_t
+put_text(char *at, size_t used, const char *text)
+{
+	size_t n = strnlen(text, REPLY_MAX - used - 3);
+
+	memcpy(at + used, text, n);
+	return used + n;
+}
+
 static void __attribute__((format(printf, 3, 0)))
 put_reply(struct output *o, const char *status, const char *format, va_list ap)
 {
@@ -37,6 +47,13 @@ put_reply(struct output *o, const char *status, const char *format, va_list ap)
 	size_t used = strlen(status);
 
 	memcpy(at, status, used);
+	if (o->language != LANGUAGE_ENGLISH) {
+		format = language_text(o->language, format);
+		if (format[0] == '%' && format[1] == 's') {
+			used = put_text(at, used, language_text(o->language, va_arg(ap, const char *)));
+			format += 2;
+		}
+	}
 	int n = vsnprintf(at + used, REPLY_MAX - used - 2, format, ap);
 	used += n < 0 ? 0 : (size_t)n < REPLY_MAX - used - 2 ? (size_t)n : REPLY_MAX - used - 3;
 	memcpy(at + used, "\r\n", 2);

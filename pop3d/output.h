@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "language.h"
 #include "stream.h"
 
 #define OUTPUT_SIZE (192 * 1024)
@@ -16,10 +17,14 @@
 struct output {
 	struct stream *stream;
 	size_t used;
+	enum language language;		/* of what people may read in a reply */
 	char buffer[OUTPUT_SIZE];
 };
 
-/* "+OK text" or "-ERR text", and the line end. */
+/*
+ * "+OK text" or "-ERR text", and the line end; in the client's language if po/ has the format. A format that begins with %s has
+ * another text of ours there.
+ */
 void output_ok(struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void output_err(struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

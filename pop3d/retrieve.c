@@ -194,6 +194,12 @@ retrieve(struct session *s, uint32_t number, const uint64_t *lines)
 
 	if (!place_find(s, number, &p, &failure))
 		return refuse(s, number, failure);
+	if (s->conf->utf8_headers == UTF8_HEADERS_REFUSE && !s->utf8 && header_needs_utf8(p.fd, p.offset, p.length)) {
+		if (p.own)
+			close(p.fd);
+		output_err(&s->output, "[UTF8] message %u has UTF-8 in its header: log in after the command UTF8", number);
+		return EVENT_REFUSED;
+	}
 	if (lines == NULL)
 		fetch_ahead(s, number);
 	/* what is before it in the buffer goes first if it must, so that a message of a chunk is in there whole */

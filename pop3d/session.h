@@ -33,6 +33,7 @@ struct session {
 	bool hello_sent;
 	bool tls;
 	bool loopback;
+	bool utf8;			/* the client has said UTF8 (RFC 6856) */
 	uint32_t mechanisms;		/* offered on this connection as it is now: conf_mechanisms() */
 	enum state state;
 	unsigned nonsense;		/* lines of it in a row */
@@ -94,6 +95,14 @@ bool session_tls(struct session *s);
 
 /* CAPA, the same in both states but for what cannot be done again. */
 enum event on_capa(struct session *s, char *argument);
+
+/* LANG in both states, UTF8 in the first (RFC 6856). */
+enum event on_lang(struct session *s, char *argument);
+enum event on_utf8(struct session *s, char *argument);
+/* Well-formed UTF-8 (RFC 3629)? */
+bool text_is_utf8(const char *text);
+/* Has the header of the message that is there an octet that is not ASCII? What cannot be read has none. */
+bool header_needs_utf8(int fd, off_t offset, uint64_t length);
 
 /* A message to the client, for RETR (lines NULL) and TOP. */
 enum event retrieve(struct session *s, uint32_t number, const uint64_t *lines);

@@ -238,6 +238,7 @@ const struct command transaction_commands[] = {
 	{ "TOP", on_top, ARGUMENT_SOME, "TOP message lines" },
 	{ "UIDL", on_uidl, ARGUMENT_MAYBE, "UIDL [message]" },
 	{ "CAPA", on_capa, ARGUMENT_NONE, "CAPA" },
+	{ "LANG", on_lang, ARGUMENT_MAYBE, "LANG [language]" },
 	{ "QUIT", on_quit, ARGUMENT_NONE, "QUIT" },
 	{ NULL, NULL, ARGUMENT_NONE, NULL }
 };
