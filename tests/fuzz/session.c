@@ -1,7 +1,7 @@
 /*
  * A whole pop3d: what a client says, from greeting to end. The first 16 octets are what authd and the worker answer, one each; the rest is the client's.
  * What pop3d says is checked: every line ends in CRLF, and each begins as a reply where one is due.
- * links: pop3d/session.c pop3d/authorization.c pop3d/transaction.c pop3d/retrieve.c pop3d/line.c pop3d/output.c pop3d/stream.c pop3d/tls.c pop3d/language.c lib/language.c
+ * links: pop3d/session.c pop3d/authorization.c pop3d/transaction.c pop3d/retrieve.c pop3d/line.c pop3d/output.c pop3d/stream.c pop3d/tls.c
  * links: pop3d/credentials.c pop3d/proxy.c pop3d/language.c lib/catalogue.c lib/chains.c lib/conf.c lib/language.c lib/log.c lib/messages.c lib/system.c lib/wire.c
  * libs: -lgnutls
  */

@@ -1,7 +1,7 @@
 /*
  * RETR of a message in an mbox that another program changes in that moment. The worker's answers and the connection are stubs, and so is
  * pread(2), in which the other program is at work.
- * links: pop3d/retrieve.c pop3d/output.c lib/wire.c lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c
+ * links: pop3d/retrieve.c pop3d/output.c pop3d/language.c lib/language.c lib/wire.c lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
