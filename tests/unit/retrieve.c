@@ -91,7 +91,10 @@ start(size_t lines)
 	static struct catalogue_header header = { .count = 1 };
 	struct stat st;
 
+	static const struct conf conf;
+
 	memset(&s, 0, sizeof s);
+	s.conf = &conf;
 	length = lines * (sizeof LINE - 1);
 	for (size_t i = 0; i < lines; i++)
 		memcpy(message + i * (sizeof LINE - 1), LINE, sizeof LINE - 1);
