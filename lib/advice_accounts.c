@@ -15,7 +15,8 @@ advice_accounts(const struct advice *a)
 	if ((pw = getpwnam(c->virtual_user)) == NULL)
 		advice_warn(a, "spoold", "virtual-user", "there is no account %s: its users are refused", c->virtual_user);
 	else if (pw->pw_uid == 0 || pw->pw_gid == 0)
-		advice_warn(a, "spoold", "virtual-user", "%s is root, or of its group: spoold opens no maildrop for it, and its users are refused", c->virtual_user);
+		advice_warn(a, "spoold", "virtual-user", "%s is root, or of its group: spoold opens no maildrop for it, and its users are refused",
+		    c->virtual_user);
 	else if (pw->pw_uid < c->min_uid)
 		advice_warn(a, "spoold", "virtual-user", "%s has the uid %u, below min-uid: its users are refused", c->virtual_user, (unsigned)pw->pw_uid);
 	else if (strcmp(c->virtual_user, c->authd_user) == 0 || strcmp(c->virtual_user, c->pop3d_user) == 0)

@@ -102,7 +102,8 @@ print_programs(FILE *f, const struct picture *p)
 		{ "authd", p->authd_up, p->authd.started, p->authd.confinement },
 	};
 
-	family(f, "build", "info", "The version of spoolctl.");
+	/* no "info": node_exporter's collector reads the older text format, too, which does not know it */
+	family(f, "build_info", "gauge", "The version of spoolctl.");
 	fprintf(f, "postern_build_info{version=\"" VERSION "\"} 1\n");
 	family(f, "up", "gauge", "Whether the daemon answers on its control socket.");
 	for (size_t i = 0; i < 2; i++)

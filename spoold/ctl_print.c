@@ -20,7 +20,7 @@ complain(const char *format, ...)
 	return 1;
 }
 
-_Noreturn void
+void
 die(const char *format, ...)
 {
 	va_list ap;

@@ -71,8 +71,8 @@ talk_sessions(const struct conf *c, size_t *count)
 		goto fail;
 	while ((n = message_receive(control, &m, SIDE_SPOOLD, SIDE_TOOL)) == 1 && m.header.type == MESSAGE_SPOOL_SESSION) {
 		if (*count == room) {
-			room *= 2;
-			if ((more = reallocarray(list, room, sizeof *list)) == NULL)
+			room *= 2;	/* of sessions that spoold bounds */
+			if ((more = realloc(list, room * sizeof *list)) == NULL)
 				goto fail;
 			list = more;
 		}

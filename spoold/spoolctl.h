@@ -37,7 +37,7 @@ int doctor_cannot_begin(const char *error, bool json);
 
 /* Writes "spoolctl: ..." to standard error. Returns 1. */
 int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /* ctl_talk.c: the control sockets. */
 

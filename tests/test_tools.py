@@ -283,6 +283,15 @@ def wait_dotlocked(p):
     raise harness.Failed("no worker waits")
 
 
+def test_metrics_are_of_the_older_text_format_too(running):
+    """node_exporter's textfile collector knows no other: a type that it does not know would cost it the whole file."""
+    text = spoolctl(running, "metrics").stdout.decode()
+    assert set(re.findall(r"(?m)^# TYPE \S+ (\S+)$", text)) == {"counter", "gauge", "histogram"}
+    if shutil.which("promtool"):
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+        assert "parsing error" not in done.stderr
+
+
 def test_metrics_without_daemons_say_so(make_postern):
     p = make_postern()
     figures = metrics(p)
@@ -316,6 +325,23 @@ def test_metrics_by_http(running, request_line, status):
     if status == b"200":
         assert b"application/openmetrics-text; version=1.0.0" in head
         assert list(prometheus.text_string_to_metric_families(body.decode()))
+
+
+@pytest.mark.root
+def test_root_is_given_up_before_a_request_is_read(make_postern, stage):
+    p = make_postern(stage=stage)
+    p.start("spoold", "authd")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        argv = stage.argv(p.argv("spoolctl", "metrics", "--http"))
+        child = subprocess.Popen([str(x) for x in argv], stdin=theirs, stdout=theirs)
+        theirs.close()
+        until = time.monotonic() + harness.TIMEOUT
+        while harness.identity(child.pid)[:2] != ([harness.NOBODY] * 4, [harness.NOBODY] * 4):      # nothing has been sent
+            assert time.monotonic() < until and child.poll() is None
+        ours.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert b"postern_up{program=\"authd\"} 1" in b"".join(iter(lambda: ours.recv(65536), b""))
+        assert child.wait(harness.TIMEOUT) == 0
 
 
 @pytest.mark.root
