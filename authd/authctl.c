@@ -23,7 +23,8 @@
 #include "wipe.h"
 
 enum option_number { OPTION_MAILDROP = 256, OPTION_UID, OPTION_OPSLIMIT, OPTION_MEMLIMIT, OPTION_ITERATIONS, OPTION_EXPIRES, OPTION_FROM,
-	OPTION_NO_DELETE, OPTION_REPLACE, OPTION_JSON, OPTION_SERVER_COPY };
+	OPTION_NO_DELETE, OPTION_REPLACE, OPTION_JSON, OPTION_SERVER_COPY,
+	OPTION_SERVER, OPTION_DOMAIN, OPTION_SMTP_SERVER, OPTION_PORT, OPTION_STARTTLS, OPTION_AUTOCONFIG, OPTION_MOBILECONFIG, OPTION_DNS };
 #define BIT(option) (1u << ((option) - OPTION_MAILDROP))
 #define COST (BIT(OPTION_OPSLIMIT) | BIT(OPTION_MEMLIMIT) | BIT(OPTION_ITERATIONS))
 
@@ -39,6 +40,14 @@ static const struct option long_options[] = {
 	{ "replace", no_argument, NULL, OPTION_REPLACE },
 	{ "json", no_argument, NULL, OPTION_JSON },
 	{ "server-copy", required_argument, NULL, OPTION_SERVER_COPY },
+	{ "server", required_argument, NULL, OPTION_SERVER },
+	{ "domain", required_argument, NULL, OPTION_DOMAIN },
+	{ "smtp-server", required_argument, NULL, OPTION_SMTP_SERVER },
+	{ "port", required_argument, NULL, OPTION_PORT },
+	{ "starttls", no_argument, NULL, OPTION_STARTTLS },
+	{ "autoconfig", no_argument, NULL, OPTION_AUTOCONFIG },
+	{ "mobileconfig", no_argument, NULL, OPTION_MOBILECONFIG },
+	{ "dns", no_argument, NULL, OPTION_DNS },
 	{ NULL, 0, NULL, 0 }
 };
 
@@ -67,6 +76,9 @@ static const struct command {
 	{ "cert", "list", 1, BIT(OPTION_JSON), "cert list USER [--json]", command_cert_list },
 	{ "cert", "del", 2, 0, "cert del USER FINGERPRINT", command_cert_del },
 	{ "secret", "", 1, 0, "secret USER", command_secret },
+	{ "client-config", "", 1, BIT(OPTION_SERVER) | BIT(OPTION_DOMAIN) | BIT(OPTION_SMTP_SERVER) | BIT(OPTION_PORT) | BIT(OPTION_STARTTLS) |
+	    BIT(OPTION_AUTOCONFIG) | BIT(OPTION_MOBILECONFIG) | BIT(OPTION_DNS), "client-config USER [--autoconfig | --mobileconfig | --dns] "
+	    "[--server HOST] [--domain DOMAIN] [--smtp-server HOST] [--port N] [--starttls]", command_client_config },
 	{ "import", "", 2, BIT(OPTION_REPLACE) | COST,
 	    "import FORMAT FILE [--replace] [--opslimit N] [--memlimit KIB] [--iterations N], where FORMAT is shadow, dovecot or courier", command_import },
 };
@@ -88,6 +100,7 @@ static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
     "  cert list USER [--json]\n"
     "  cert del USER FINGERPRINT\n"
     "  secret USER\n"
+    "  client-config USER [--autoconfig | --mobileconfig | --dns] [--server HOST] [--domain DOMAIN]\n"
     "  import shadow|dovecot|courier FILE [--replace]\n"
     "see authctl(8)";
 
@@ -198,6 +211,29 @@ parse_option(struct arguments *a, int option, const char *value)
 		return NULL;
 	case OPTION_NO_DELETE:
 		a->no_delete = true;
+		return NULL;
+	case OPTION_SERVER:
+		a->server = value;
+		return NULL;
+	case OPTION_DOMAIN:
+		a->domain = value;
+		return NULL;
+	case OPTION_SMTP_SERVER:
+		a->smtp_server = value;
+		return NULL;
+	case OPTION_PORT:
+		return parse_number(value, 1, 65535, &a->port);
+	case OPTION_STARTTLS:
+		a->starttls = true;
+		return NULL;
+	case OPTION_AUTOCONFIG:
+		a->autoconfig = true;
+		return NULL;
+	case OPTION_MOBILECONFIG:
+		a->mobileconfig = true;
+		return NULL;
+	case OPTION_DNS:
+		a->dns = true;
 		return NULL;
 	case OPTION_SERVER_COPY:
 		return parse_copy(a, value);

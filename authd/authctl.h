@@ -21,6 +21,10 @@ struct arguments {
 	bool no_delete;			/* --no-delete */
 	bool replace;			/* --replace */
 	bool json;			/* --json */
+	/* client-config */
+	const char *server, *domain, *smtp_server;
+	uint64_t port;			/* 0: the usual one */
+	bool starttls, autoconfig, mobileconfig, dns;
 };
 
 int command_add(const struct conf *c, const struct arguments *a);
@@ -36,6 +40,7 @@ int command_app_del(const struct conf *c, const struct arguments *a);
 int command_cert_add(const struct conf *c, const struct arguments *a);
 int command_cert_list(const struct conf *c, const struct arguments *a);
 int command_cert_del(const struct conf *c, const struct arguments *a);
+int command_client_config(const struct conf *c, const struct arguments *a);
 int command_secret(const struct conf *c, const struct arguments *a);
 int command_import(const struct conf *c, const struct arguments *a);
 int command_test(const struct conf *c, const struct arguments *a);

@@ -79,7 +79,7 @@ static const struct key keys[] = {
 	{ "pop3d", "proxy-protocol-from", TYPE_NETWORKS, AT(proxy_protocol_from), "", NULL, 0, 0,
 	    "addresses and networks such as 192.0.2.1 2001:db8::/32" },
 	CHOICE("pop3d", "language", language, "en", language_words, "en, fr"),
-	CHOICE("pop3d", "utf8-headers", utf8_headers, "send", header_words, "send, refuse"),
+	CHOICE("pop3d", "raw-headers", utf8_headers, "send", header_words, "send, refuse"),
 
 	{ "tls", "certificate", TYPE_PATHS, AT(certificate), "", NULL, 0, 0, "absolute paths, as many as keys" },
 	{ "tls", "key", TYPE_PATHS, AT(key), "", NULL, 0, 0, "absolute paths, as many as certificates" },

@@ -13,7 +13,7 @@ static const struct {
 static const struct text {
 	const char *english, *other;
 } french[] = {
-#include "texts_fr.h"
+#include <texts_fr.h>
 };
 
 const char *

@@ -141,7 +141,7 @@ def test_utf8_names(make_postern):
 
 
 def test_refused_by_the_rfc(make_postern, store):
-    p = make_postern({"pop3d": {"utf8-headers": "refuse"}})
+    p = make_postern({"pop3d": {"raw-headers": "refuse"}})
     long = b"Subject: x\n" + b"X: " + b"y" * 9000 + "\nFrom: é <a@b>\n\n".encode()
     latin = b"Subject: \xe9\r\n\r\n"
     messages = [UTF8_HEADER, ASCII_HEADER, long, b"\nCaf\xc3\xa9\n", latin]
