@@ -212,7 +212,7 @@ def test_the_manual_says_of_every_key_whether_it_needs_a_restart():
     for part in re.split(r"(?m)^(?=\.Ss |\.It Cm )", text):
         if m := re.match(r"\.Ss \[(\w+)\]", part):
             section = m[1]
-        elif m := re.match(r"\.It Cm ([a-z-]+) =", part):
+        elif m := re.match(r"\.It Cm ([a-z0-9-]+) =", part):
             said = re.search(r"A change needs a restart of\n((?:\.Xr \w+ 8.*\n|and\n)+)", part)
             found[section, m[1]] = re.findall(r"\.Xr (\w+) 8", said[1]) if said else []
     assert found == keys()

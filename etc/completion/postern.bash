@@ -32,7 +32,7 @@ _postern_position()
 	command= count=0
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		-c|--maildrop|--uid|--opslimit|--memlimit|--iterations|--expires|--from|--output|--connect|--server-copy) ((i++)) ;;
+		-c|--maildrop|--uid|--opslimit|--memlimit|--iterations|--expires|--from|--output|--connect|--server-copy|--server|--domain|--smtp-server|--port) ((i++)) ;;
 		-*) ;;
 		*)
 			if [[ -z $command ]]; then
@@ -81,12 +81,12 @@ _authctl()
 	-c) _postern_files; return ;;
 	--maildrop) _postern_words 'mbox: maildir: auto:'; return ;;
 	--server-copy) _postern_words 'as-client-says keep mark-read archive delete default'; return ;;
-	--uid|--opslimit|--memlimit|--iterations|--expires|--from) return ;;
+	--uid|--opslimit|--memlimit|--iterations|--expires|--from|--server|--domain|--smtp-server|--port) return ;;
 	esac
 	_postern_position
 	if [[ -z $command ]]; then
 		[[ $cur == -* ]] && _postern_words "$_postern_common" ||
-			_postern_words 'add set passwd del lock unlock list test app cert secret import'
+			_postern_words 'add set passwd del lock unlock list test app cert secret client-config import'
 		return
 	fi
 	if [[ $cur == -* ]]; then
@@ -95,6 +95,7 @@ _authctl()
 		set) _postern_words '--maildrop --uid --server-copy' ;;
 		passwd) _postern_words '--opslimit --memlimit --iterations' ;;
 		list|'app list'|'cert list') _postern_words '--json' ;;
+		client-config) _postern_words '--autoconfig --mobileconfig --dns --server --domain --smtp-server --port --starttls' ;;
 		'app add') _postern_words '--expires --from --no-delete' ;;
 		import) _postern_words '--replace --opslimit --memlimit --iterations' ;;
 		esac
@@ -104,7 +105,7 @@ _authctl()
 	app,*|cert,*) _postern_words 'add list del' ;;
 	import,0) _postern_words 'shadow dovecot courier' ;;
 	import,1|'cert add,1') _postern_files ;;
-	set,0|passwd,0|del,0|lock,0|unlock,0|test,0|secret,0|'app '*,0|'cert '*,0) _postern_words "$(_postern_users)" ;;
+	set,0|passwd,0|del,0|lock,0|unlock,0|test,0|secret,0|client-config,0|'app '*,0|'cert '*,0) _postern_words "$(_postern_users)" ;;
 	esac
 }
 
