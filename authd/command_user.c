@@ -325,7 +325,6 @@ command_unlock(const struct conf *c, const struct arguments *a)
 }
 
 struct listing {
-	const struct conf *conf;
 	bool as_json;
 	struct json json;
 };
@@ -367,21 +366,18 @@ json_user(struct json *j, const char *name, const struct store_user *u, const ch
 }
 
 static int
-on_user(const char *name, const struct store_user *u, void *arg)
+on_user(const char *name, const struct store_user *u, const struct account *account, void *arg)
 {
+	static const struct account none;
 	struct listing *l = arg;
 	char maildrop[PATH_SIZE + 16];
-	struct account account;
-	bool has_account = account_find(l->conf->db, name, &account) == 1;
 
-	if (has_account)
-		account_print(&account, maildrop, sizeof maildrop);
-	else
-		memset(&account, 0, sizeof account);
+	if (account != NULL)
+		account_print(account, maildrop, sizeof maildrop);
 	if (l->as_json)
-		json_user(&l->json, name, u, has_account ? maildrop : NULL, &account);
+		json_user(&l->json, name, u, account != NULL ? maildrop : NULL, account != NULL ? account : &none);
 	else
-		print_user(name, u, has_account ? maildrop : "none", &account);
+		print_user(name, u, account != NULL ? maildrop : "none", account != NULL ? account : &none);
 	return 0;
 }
 
@@ -406,7 +402,7 @@ on_policy(const char *name, const struct account *a, void *arg)
 int
 command_list(const struct conf *c, const struct arguments *a)
 {
-	struct listing l = { .conf = c, .as_json = a->json };
+	struct listing l = { .as_json = a->json };
 
 	if (store_each(c->db, on_user, &l) == -1 || store_each_policy(c->db, on_policy, &l) == -1)
 		return complain_store(c);

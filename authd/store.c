@@ -520,12 +520,24 @@ store_meta(struct store_file *s, struct store_meta *meta)
 	return open == 1 ? db_find_meta(s->db, meta) : open;
 }
 
+/* True with the account of a user, if he has one; `accounts` may be NULL: none has. */
+static bool
+find_account(DB *accounts, const char *name, struct account *a)
+{
+	uint8_t record[ACCOUNT_RECORD_MAX];
+	size_t length;
+
+	return accounts != NULL && db_get(accounts, name, strlen(name), record, sizeof record, &length) == 1 &&
+	    account_decode(a, record, length) == 0 && !a->policy_only;
+}
+
 /* Walks the whole file; what is no user's has a key that begins with a NUL. */
 static int
-each_record(DBC *cursor, int (*each)(const char *, const struct store_user *, void *), void *arg)
+each_record(DBC *cursor, DB *accounts, int (*each)(const char *, const struct store_user *, const struct account *, void *), void *arg)
 {
 	DBT key = { .flags = 0 }, value = { .flags = 0 };
 	static struct store_user u;
+	struct account a;
 	char name[USER_SIZE];
 	int error, result = 0;
 
@@ -536,7 +548,7 @@ each_record(DBC *cursor, int (*each)(const char *, const struct store_user *, vo
 			return errno = EPROTO, -1;
 		memcpy(name, key.data, key.size);
 		name[key.size] = '\0';
-		result = each(name, &u, arg);
+		result = each(name, &u, find_account(accounts, name, &a) ? &a : NULL, arg);
 		sodium_memzero(&u, sizeof u);
 	}
 	return result != 0 || error == DB_NOTFOUND ? result : db_errno(error);
@@ -583,19 +595,26 @@ store_each_policy(const char *path, int (*each)(const char *name, const struct a
 }
 
 int
-store_each(const char *path, int (*each)(const char *name, const struct store_user *u, void *arg), void *arg)
+store_each(const char *path, int (*each)(const char *name, const struct store_user *u, const struct account *a, void *arg), void *arg)
 {
-	DB *db;
+	char beside[CONF_STRING + 16];
+	DB *db, *accounts = NULL;
 	DBC *cursor;
 
+	if (accounts_path(path, beside, sizeof beside) == -1)
+		return -1;
 	if (db_open(&db, path, DB_RDONLY, EDIT_CACHE) == -1)
 		return errno == ENOENT ? 0 : -1;
+	if (db_open(&accounts, beside, DB_RDONLY, EDIT_CACHE) == -1)
+		accounts = NULL;	/* users are shown without maildrops, then */
 	int error = db->cursor(db, NULL, &cursor, 0);
-	int result = error != 0 ? db_errno(error) : each_record(cursor, each, arg);
+	int result = error != 0 ? db_errno(error) : each_record(cursor, accounts, each, arg);
 	int saved = errno;
 	if (error == 0)
 		cursor->close(cursor);
 	db->close(db, DB_NOSYNC);
+	if (accounts != NULL)
+		accounts->close(accounts, DB_NOSYNC);
 	errno = saved;
 	return result;
 }

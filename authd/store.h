@@ -145,8 +145,12 @@ enum edit_order { EDIT_ADDS, EDIT_REMOVES };
 int edit_commit(struct store_edit *e, enum edit_order order);
 void edit_abandon(struct store_edit *e);
 
-/* Calls `each` for every user in no order; stops at its first non-zero, and returns it. -1 with errno. */
-int store_each(const char *path, int (*each)(const char *name, const struct store_user *u, void *arg), void *arg);
+/*
+ * Calls `each` for every user in no order, with his account (NULL: there is none); stops at its first non-zero, and
+ * returns it. -1 with errno.
+ */
+int store_each(const char *path, int (*each)(const char *name, const struct store_user *u, const struct account *a, void *arg),
+    void *arg);
 
 /* The same for every policy_only account of maildrops.db. */
 int store_each_policy(const char *path, int (*each)(const char *name, const struct account *a, void *arg), void *arg);

@@ -3,6 +3,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import poplib
 import re
 import shutil
 import ssl
@@ -420,6 +421,20 @@ def test_gsasl(secure, mechanism):
     with secure.connect() as c:
         row = gsasl(c, mechanism, secret_of(secure) if mechanism == "CRAM-MD5" else PASSWORD, b"\n\n" if mechanism.startswith("SCRAM") else b"")
         assert row.startswith(b"+OK"), row
+
+
+def test_poplib_apop(secure):
+    """Python's client, by APOP, with the secret and with what is none."""
+    secret = secret_of(secure)
+    for password, good in ((secret, True), (PASSWORD, False)):
+        c = poplib.POP3("127.0.0.1", secure.port, timeout=30)
+        try:
+            assert c.apop("u", password).startswith(b"+OK") and good
+            assert c.stat()[0] == 2
+        except poplib.error_proto as e:
+            assert b"[AUTH]" in e.args[0] and not good
+        finally:
+            c.close()
 
 
 @needs("gsasl")

@@ -217,9 +217,10 @@ test_reader_sees_each_change(void **state)
 
 /* A certificate leads to its user for as long as that user is there; users are listed without the index. */
 static int
-count_one(const char *name, const struct store_user *u, void *arg)
+count_one(const char *name, const struct store_user *u, const struct account *a, void *arg)
 {
 	(void)u;
+	assert_non_null(a);
 	assert_string_equal(name, "alice");
 	++*(int *)arg;
 	return 0;
