@@ -32,6 +32,7 @@
 #define STOP_MS		(20 * 1000)	/* how long running sessions get after SIGTERM */
 #define KEEPER_MS	1000		/* between two attempts to reach authd's keeper */
 #define START_MS	2000		/* how long it may take to answer at start */
+#define RESTART_MS	3000		/* for which connections wait when the keeper goes: authd may just be started anew */
 #define REST_MS		100		/* pause after an error that would come again at once */
 
 #define EVENTS		16		/* taken at once */
@@ -349,11 +350,12 @@ keeper_seek(void)
 {
 	if (!credentials_configured(state.conf) || state.keeper != -1 || clock_ms() < state.keeper_again)
 		return;
-	state.keeper_again = clock_ms() + KEEPER_MS;
+	state.keeper_again = clock_ms() + (state.resting ? REST_MS : KEEPER_MS);
 	state.keeper = credentials_connect(state.conf, true);
-	if (state.keeper != -1)
+	if (state.keeper != -1) {
 		event_set(EPOLL_CTL_ADD, state.keeper, EPOLLIN, OF_KEEPER, 0);
-	else if (!state.keeper_missed)
+		state.rest_until = 0;
+	} else if (!state.keeper_missed)
 		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
 	state.keeper_missed = state.keeper == -1;
 }
@@ -364,8 +366,10 @@ keeper_hear(int milliseconds)
 {
 	int news = state.keeper != -1 ? credentials_receive(state.keeper, milliseconds) : 0;
 
-	if (news == -1)
+	if (news == -1) {
 		keeper_drop();
+		state.rest_until = clock_ms() + RESTART_MS;
+	}
 	if (news != 1)
 		return;
 	idle_release();

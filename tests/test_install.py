@@ -11,7 +11,7 @@ from harness import REPO
 
 UNITS = ("pop3.socket", "pop3s.socket", "postern-pop3d.service", "postern-authd.service", "postern-spoold.service")
 MOST = {"postern-pop3d.service": 2.0, "postern-authd.service": 4.0, "postern-spoold.service": 4.0,
-        "pop3-each@.service": 2.0, "pop3s-each@.service": 2.0}
+        "pop3-each@.service": 2.0, "pop3s-each@.service": 2.0, "postern-metrics.service": 4.0, "postern-metrics@.service": 4.0}
 PATH = "/usr/sbin:/sbin:" + os.environ["PATH"]
 
 

@@ -879,6 +879,17 @@ def test_connections_never_fail_while_certificates_change(make_postern, authorit
     assert not failures and done[0] > 10
 
 
+def test_who_comes_while_authd_is_restarted(make_postern, authority, pairs):
+    """He waits until it is there again; with another certificate, he sees that one."""
+    p = serve(make_postern, pairs["p256"])
+    p.stop_daemon("authd")
+    p.daemon("pop3d").wait_line("keeper cannot be reached")
+    with harness.Client("127.0.0.1", p.tls_port) as c:
+        p.start("authd")
+        over_tls(c, context(authority))
+        assert c.line().startswith(b"+OK")
+
+
 def test_without_a_keeper(make_postern, authority, pairs):
     """pop3d starts before authd: plain sessions are served, TLS as soon as it can be."""
     p = serve(make_postern, pairs["p256"], programs=("spoold",))
