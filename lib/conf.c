@@ -585,7 +585,7 @@ conf_keep(struct conf *fresh, const struct conf *running, enum conf_program prog
 	names[0] = '\0';
 	for (size_t i = 0; i < RESTARTS; i++) {
 		const struct key *k = key_find(restarts[i].section, restarts[i].name);
-		if ((restarts[i].programs & 1u << program) == 0 || value_equal(k, fresh, running))
+		if (k == NULL || (restarts[i].programs & 1u << program) == 0 || value_equal(k, fresh, running))
 			continue;
 		value_copy(k, fresh, running);
 		if (used < size)
