@@ -50,8 +50,8 @@ def test_journal_killed(tools, tmp_path):
 class Drop:
     """A maildrop that can be put back as it was, and looked at."""
 
-    def __init__(self, postern, store):
-        self.postern, self.store = postern, store
+    def __init__(self, postern, store, archives=False):
+        self.postern, self.store, self.archives = postern, store, archives
         self.path = postern.user("crash", store, MESSAGES)
         self.before = self.look()
         self.names = sorted(self.before) if store == "maildir" else None
@@ -66,10 +66,20 @@ class Drop:
                 found[f.name.split(":")[0]] = f.read_bytes()
         return found
 
+    def archived(self):
+        """What is in the archive, sorted."""
+        if self.store == "mbox":
+            archive = self.path.with_name(".crash.archive")
+            return sorted(re.findall(rb"(?ms)^From [^\n]*\n(.*?\n)\n(?=From |\Z)", archive.read_bytes())) if archive.exists() else []
+        return sorted(f.read_bytes() for f in self.path.glob(".Archive/cur/*"))
+
     def reset(self):
         if self.store == "mbox":
             self.path.write_bytes(self.before)
+            self.path.with_name(".crash.archive").unlink(missing_ok=True)
             return
+        for f in self.path.glob(".Archive/cur/*"):
+            f.unlink()
         for sub in ("new", "cur", "tmp"):       # in tmp: what a killed worker had taken out and had not yet removed
             for f in (self.path / sub).iterdir():
                 f.unlink()
@@ -110,13 +120,13 @@ def await_workers(postern):
         assert harness.wait_pid(pid), "a worker does not end"
 
 
-def seen(postern):
+def seen(postern, quits=True):
     """All messages as a client gets them, sorted."""
     await_workers(postern)
     with postern.connect("crash") as c:
         count = c.stat()[0]
         messages = sorted(c.retr(i) for i in range(1, count + 1))
-        assert c.quit().startswith(b"+OK")
+        assert not quits or c.quit().startswith(b"+OK")
     return messages
 
 
@@ -151,13 +161,17 @@ def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
     if ended[0] == "killed" and parent_too:
         postern.start("spoold")
     what = "%s, deleting %s, %s, delivered %s, answer %r" % (drop.store, deleted, ended, delivers, answer)
-    messages = seen(postern)
+    messages = seen(postern, not drop.archives)
     now = drop.look()
     after = now == drop.expected(deleted, delivers)
     assert after or now == drop.expected([], delivers), "%s: neither before nor after" % what
     assert after or not answer.startswith(b"+OK"), "%s: the client was told that it is done" % what
     kept = [m for i, m in enumerate(MESSAGES, 1) if not after or i not in deleted] + ([NEW] if delivers else [])
     assert messages == sorted(map(harness.wire, kept)), "%s: a client sees something else" % what
+    if drop.archives:
+        gone, archived = [MESSAGES[i - 1] for i in deleted] if after else [], drop.archived()
+        # an mbox's archive may have more: what was appended when it was killed is still in the mailbox as well
+        assert archived == sorted(gone) or drop.store == "mbox" and not set(gone) - set(archived), "%s: the archive is wrong" % what
     if ended[0] == "ended":
         if any(b"Too many references" in row for row in postern.daemon("pop3d").lines[logged:]):
             return None         # other tests of the same uid have too many descriptors under way: nothing was asked of the worker
@@ -174,6 +188,18 @@ def test_worker_killed(tools, postern, store, deletion, parent_too):
     for delivers in (False, True):
         for stop in itertools.count(1, (5 if parent_too else 1) if ALL else 23 if parent_too else 5):
             if one_kill(postern, tools, drop, DELETIONS[deletion], stop + (0 if ALL else delivers * 2), delivers, parent_too) is not None:
+                break
+        assert stop > 20
+
+
+def test_worker_killed_archiving(tools, make_postern, store):
+    """With server-copy = archive: what is gone from the maildrop is in the archive."""
+    postern = make_postern({"spoold": {"server-copy": "archive"}})
+    drop = Drop(postern, store, archives=True)
+    postern.start()
+    for deletion in DELETIONS if ALL else ["alternate"]:
+        for stop in itertools.count(1, 1 if ALL else 11):
+            if one_kill(postern, tools, drop, DELETIONS[deletion], stop, False, False) is not None:
                 break
         assert stop > 20
 
