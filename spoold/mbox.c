@@ -1025,7 +1025,7 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 	int journal = -1;
 	off_t before = 0;
 
-	if (mbox_archive(m, b, c, &before) == -1)
+	if (mbox_archive(m, b, c, &before) == -1)	/* model: ARCHIVE */
 		return -1;
 	if (journal_needed(c->range, c->count, size) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1) {
 		maildrop_fail(m, "journal");
@@ -1036,7 +1036,7 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 	enum journal_outcome outcome = journal_apply(b->fd, journal, c->range, c->count, size);
 	int saved = errno;
 	if (b->archive != -1 && outcome == JOURNAL_UNCHANGED)
-		archive_undo(b->archive, before);
+		archive_undo(b->archive, before);	/* model: UNARCHIVE */
 	else if (b->archive != -1)
 		archive_keep();
 	if (journal != -1) {

@@ -10,7 +10,8 @@
  * once, which gives every subset of what was not synced. A truncation that did not reach the disk may have zeroed the
  * rest of the block it cut (`block`: one cell or both of the doomed end), and what is appended then reaches the disk
  * only in that block. A kill (of Postern, between any two steps) leaves memory; a power cut (at any step of anybody)
- * takes it. In apply a call may fail, too, and what was done is undone. Deliverers take the lock, append, sync, and
+ * takes it. In apply a call may fail, too, and what was done is undone; whoever dies in that leaves it to recovery,
+ * which does it after all. What is gone is in the archive, if there is one. Deliverers take the lock, append, sync, and
  * only then say that they have the mail; or they cut off again what they had appended; or the power goes.
  */
 #ifndef CRASHES
@@ -36,6 +37,7 @@ byte turn_mem[2], turn_disk[2], phase_mem[2], phase_disk[2], count_mem[2], count
 byte expected[8], expected_size;	/* what deliverers have said they have, and what a power cut left of what they had not */
 bool told;				/* the client was told +OK */
 bool durable;				/* the journal was committed: it must come to pass */
+bool arch, arch_disk;			/* server-copy = archive: what is marked is there, whole */
 byte crashes = CRASHES;
 bool locked;
 bool all_delivered;
@@ -110,6 +112,7 @@ inline power_cut()
 	undone = false;
 	payload = payload_disk;
 	header = header_disk;
+	arch = arch_disk;
 	turn_mem[0] = turn_disk[0]; phase_mem[0] = phase_disk[0]; count_mem[0] = count_disk[0];
 	turn_mem[1] = turn_disk[1]; phase_mem[1] = phase_disk[1]; count_mem[1] = count_disk[1];
 	extra_mem[0] = extra_disk[0]; extra_mem[1] = extra_disk[1]; extra_mem[2] = extra_disk[2]; extra_mem[3] = extra_disk[3]
@@ -180,6 +183,7 @@ inline check()
 	od;
 	assert(n == (before -> 4 : 2) + expected_size);
 	assert(after || !(told || durable));
+	assert(before || arch);
 	i = 0;
 	n = 0;
 	after = false;
@@ -192,6 +196,11 @@ proctype postern()
 	bool after, before, done, last, applying = true;
 
 	/* apply: it has the lock, and has looked at what is there */
+	/* ARCHIVE: by the caller */
+	atomic { arch = true; if :: true :: arch_disk = true fi };
+	MAY_DIE;
+	atomic { arch_disk = true };
+	MAY_DIE;
 	/* SAVE */
 	atomic { payload = true; if :: true :: payload_disk = true fi };
 	MAY_DIE;
@@ -231,7 +240,10 @@ undo:	/* UNDO: as it was, and only then is the journal no longer one */
 		durable = false
 	};
 	MAY_DIE;
-	atomic { sync_journal(); check(); assert(mem[0] == 1); locked = false };
+	atomic { sync_journal(); check(); assert(mem[0] == 1) };
+	MAY_DIE;
+	/* UNARCHIVE: by the caller, once it is sure that all is as it was */
+	atomic { arch = false; if :: true :: arch_disk = false fi; locked = false };
 	goto open;
 
 crashed:
