@@ -44,6 +44,10 @@ on_listener(struct source *s)
 {
 	uid_t uid;
 	pid_t pid;
+
+	/* The signal and the connection may come at once: then this is for the next verifier, which has the new configuration. */
+	if (hangup || terminated)
+		return;
 	int fd = unix_accept(s->fd, &uid, &pid);
 
 	if (fd == -1) {

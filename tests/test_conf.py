@@ -216,3 +216,24 @@ def test_the_manual_says_of_every_key_whether_it_needs_a_restart():
             said = re.search(r"A change needs a restart of\n((?:\.Xr \w+ 8.*\n|and\n)+)", part)
             found[section, m[1]] = re.findall(r"\.Xr (\w+) 8", said[1]) if said else []
     assert found == keys()
+
+
+def test_what_connects_after_the_reload_has_the_new_configuration(make_postern):
+    """The old verifier listens on the same socket until its signal comes: a connection that comes with it is not its own any more."""
+    p = make_postern()
+    p.user("box", "mbox", MAIL)
+    p.start()
+    authd = p.daemon("authd")
+
+    def verifier():
+        start = authd.mark()
+        with p.connect("box") as c:
+            c.quit()
+        return re.search(r"\[(\d+)\]", authd.wait_line("event=login", start=start))[1]
+
+    before = {verifier()}
+    for _ in range(8):
+        reload(authd)
+        now = verifier()
+        assert now not in before
+        before.add(now)
