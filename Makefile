@@ -45,7 +45,7 @@ $(B)/texts/texts_fr.h: po/fr.po po/texts.awk
 	@mkdir -p $(@D)
 	awk -f po/texts.awk po/fr.po > $@.new && test -s $@.new && mv $@.new $@
 $(B)/obj/lib/language.o: $(B)/texts/texts_fr.h
-$(B)/obj/lib/language.o: CFLAGS += -I$(B)/texts
+$(B)/obj/lib/language.o: ALL_CFLAGS += -I$(B)/texts
 
 # The counting and the sending of octets are worth vectors.
 $(B)/obj/lib/wire.o: OPTIMISE = -O3
