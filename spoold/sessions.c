@@ -794,7 +794,7 @@ on_figures(struct peer *p)
 	f->confinement.mode = (uint32_t)conf->sandbox;
 	f->confinement.whole = sandbox_whole(conf);
 	for (const struct session *s = sessions; s != NULL; s = s->next) {
-		f->sessions += s->job.kind == JOB_SESSION && !s->finishing;
+		f->sessions += s->job.kind == JOB_SESSION && !s->finishing && !s->ended;
 		f->recoveries_running += s->job.kind == JOB_RECOVER;
 	}
 	peer_tell(p, &m);

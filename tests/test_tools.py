@@ -436,3 +436,25 @@ def test_units_of_the_collector_are_sound():
         assert "@SBINDIR@/spoolctl -c @SYSCONFDIR@/postern/postern.conf metrics" in text and "NoNewPrivileges=yes" in text
         args = re.search(r"ExecStart=\S+ -c \S+ (.*)", text)[1].split()
         assert subprocess.run([harness.BUILD / "spoolctl", "-c", harness.REPO / "etc/postern.conf", *args, "surplus"], capture_output=True).returncode == 2
+
+
+def test_who_polls_is_counted_each_time(make_postern):
+    """A worker that lingers is no session, and each session that it serves is one."""
+    running = make_postern({"spoold": {"linger": 600, "linger-workers": 8}})
+    running.user("box", "mbox", MAIL)
+    running.start()
+    sent, workers = 0, set()
+    for i in range(1, 5):
+        with running.connect("box") as c:
+            c.uidl()
+            rows = json.loads(spoolctl(running, "who", "--json").stdout)
+            workers.add(rows[0]["pid"])
+            assert len(rows) == value(metrics(running), "sessions") == 1
+            c.quit()
+        until = time.monotonic() + harness.TIMEOUT
+        while value(figures := metrics(running), "session_duration_seconds_count") < i:
+            assert time.monotonic() < until
+        assert value(figures, "sessions") == 0 and json.loads(spoolctl(running, "who", "--json").stdout) == []
+        assert value(figures, "sent_bytes_total") > sent and value(figures, "opens_total", result="ready") == i
+        sent = value(figures, "sent_bytes_total")
+    assert len(workers) < 4     # one has lingered, or this tests nothing
