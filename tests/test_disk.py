@@ -212,6 +212,8 @@ class Image:
 
     def mount_again(self, p):
         """As after the boot. A dotlock whose removal was not on disk yet, nor its content, would be older than that; nobody booted here."""
+        # a copy: a mount namespace made meanwhile may still have the one without power mounted
+        self.file = shutil.copy(self.file, self.file.with_name("copy"))
         self.mount()
         for lock in p.mail.glob("*.lock"):
             os.utime(lock, (0, 0))
