@@ -314,6 +314,7 @@ int
 maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, struct tally *t)
 {
 	uint8_t *set, *all;
+	int result;
 
 	*t = (struct tally){ .remain = maildrop_shown(m) };
 	if (count != maildrop_shown(m) || !sealed_is(marks, count, NULL)) {
@@ -323,18 +324,17 @@ maildrop_update(struct maildrop *m, int marks, uint32_t count, bool no_delete, s
 	if (count == 0)
 		return 0;
 	set = marks_map(m, marks, count, no_delete);
-	all = m->view != NULL ? calloc((size_t)maildrop_count(m) + 1, 1) : set;
-	if (set == MAP_FAILED || all == NULL) {
-		maildrop_fail(m, "marks");
-		if (all != set)
-			free(all);
-		return -1;
-	}
-	if (m->view != NULL)
+	if (set == MAP_FAILED)
+		return maildrop_fail(m, "marks");
+	if (m->view == NULL)
+		result = update_all(m, set, no_delete, t);
+	else if ((all = calloc((size_t)maildrop_count(m) + 1, 1)) == NULL)
+		result = maildrop_fail(m, "marks");
+	else {
 		view_marks(m->view, set, all);
-	int result = update_all(m, all, no_delete, t);
-	if (all != set)
+		result = update_all(m, all, no_delete, t);
 		free(all);
+	}
 	munmap(set, count);
 	return result;
 }

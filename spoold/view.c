@@ -33,11 +33,14 @@ view_fill(struct maildrop *m, struct view *v, int64_t since)
 int
 view_make(struct maildrop *m)
 {
-	struct view *v = calloc(1, sizeof *v);
+	static struct view view;	/* a worker that makes one has one session */
+	struct view *v = &view;
 	int64_t since = (int64_t)time(NULL) - (int64_t)VIEW_DAYS * 86400;
 
-	if (v == NULL || (v->inventory = inventory_new()) == NULL ||
-	    (v->inner = calloc((size_t)maildrop_count(m) + 1, sizeof *v->inner)) == NULL)
+	/* what a failure leaves here goes with the process, at once */
+	v->inventory = inventory_new();
+	v->inner = calloc((size_t)maildrop_count(m) + 1, sizeof *v->inner);
+	if (v->inventory == NULL || v->inner == NULL)
 		return -1;
 	/* a maildrop that is not there has no store's things, and an archive without a maildrop is not looked for */
 	if (!m->missing && view_fill(m, v, since) == -1)
