@@ -48,7 +48,7 @@ $(B)/obj/lib/language.o: $(B)/texts/texts_fr.h
 $(B)/obj/lib/language.o: ALL_CFLAGS += -I$(B)/texts
 
 # The counting and the sending of octets are worth vectors.
-$(B)/obj/lib/wire.o: OPTIMISE = -O3
+$(B)/obj/lib/wire.o $(B)/obj/lib/catalogue.o: OPTIMISE = -O3
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)

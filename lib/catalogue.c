@@ -34,14 +34,14 @@ sealed_is(int fd, size_t size, size_t *actual)
 	return size == SIZE_MAX || (size_t)st.st_size == size;
 }
 
+/* Written so that the compiler makes vectors of it. */
 static bool
-uid_sound(const char *uid, size_t length)
+octets_sound(const char *ids, size_t length)
 {
-	if (length == 0 || length > UID_MAX)
-		return false;
 	unsigned char bad = 0;
+
 	for (size_t i = 0; i < length; i++)
-		bad |= (unsigned char)uid[i] < 0x21 || (unsigned char)uid[i] > 0x7e;
+		bad |= (unsigned char)((unsigned char)(ids[i] - 0x21) > 0x7e - 0x21);
 	return bad == 0;
 }
 
@@ -49,11 +49,13 @@ static bool
 rows_sound(const struct catalogue *c)
 {
 	uint64_t octets = 0;
+	/* There is nothing but ids: one look at all of them is a fraction of one at each. */
+	bool all_sound = octets_sound(c->uids, c->header->uids_length);
 
 	for (uint32_t i = 0; i < c->header->count; i++) {
 		const struct catalogue_row *r = &c->rows[i];
 		if (r->uid > c->header->uids_length || r->uid_length > c->header->uids_length - r->uid ||
-		    !uid_sound(c->uids + r->uid, r->uid_length))
+		    r->uid_length == 0 || r->uid_length > UID_MAX || (!all_sound && !octets_sound(c->uids + r->uid, r->uid_length)))
 			return false;
 		if (__builtin_add_overflow(octets, r->octets, &octets) || r->offset > INT64_MAX ||
 		    r->length > INT64_MAX - r->offset)

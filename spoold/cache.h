@@ -75,6 +75,10 @@ int inventory_get(struct inventory *inv, uint32_t index, struct inventory_messag
 /* The row alone; valid until the next add, publish or free. */
 const struct catalogue_row *inventory_row(const struct inventory *inv, uint32_t index);
 /*
+ * Row i becomes what row order[i] is; `order` has each of inventory_count() rows once, and is used up. Of them the first `count` stay. Before publish.
+ */
+void inventory_reorder(struct inventory *inv, uint32_t *order, uint32_t count);
+/*
  * The message whose file's base name (up to ':', without the directory) is this; UINT32_MAX if none. Builds an
  * index at its first use (6 to 12 bytes a message).
  */

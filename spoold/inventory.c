@@ -345,6 +345,38 @@ base_of(struct inventory *inv, uint32_t index, size_t *length)
 	return name;
 }
 
+#define ORDERED UINT32_MAX
+
+void
+inventory_reorder(struct inventory *inv, uint32_t *order, uint32_t count)
+{
+	/* along each circle of rows that take each other's places; a row is in one of them */
+	for (uint32_t i = 0; i < inv->count; i++) {
+		if (order[i] == ORDERED)
+			continue;
+		struct catalogue_row row = inv->rows[i];
+		uint32_t name = inv->names != NULL ? inv->names[i] : 0, at = i;
+		while (order[at] != i) {
+			uint32_t from = order[at];
+			inv->rows[at] = inv->rows[from];
+			if (inv->names != NULL)
+				inv->names[at] = inv->names[from];
+			order[at] = ORDERED;
+			at = from;
+		}
+		inv->rows[at] = row;
+		if (inv->names != NULL)
+			inv->names[at] = name;
+		order[at] = ORDERED;
+	}
+	for (uint32_t i = count; i < inv->count; i++)
+		inv->octets -= inv->rows[i].octets;
+	inv->count = count;
+	free(inv->table);
+	inv->table = NULL;
+	inv->tabled = 0;
+}
+
 /* A power of two of which `count` fills at most two thirds. */
 static uint32_t
 table_size(uint32_t count)

@@ -48,18 +48,24 @@ digits(const char **p, const char *end)
 	return v;
 }
 
-/* "1733000000.M123456P7.host": the second, and the microsecond if it is given. */
-static void
-arrival(const char *base, size_t length, struct listing_entry *e)
+/* "1733000000.M123456P7.host". */
+void
+listing_arrival(const char *base, size_t length, uint64_t *second, uint32_t *micro)
 {
 	const char *p = base, *end = base + length;
 
-	e->second = digits(&p, end);
-	e->micro = 0;
+	*second = digits(&p, end);
+	*micro = 0;
 	if (p + 1 < end && p[0] == '.' && p[1] == 'M') {
 		p += 2;
-		e->micro = (uint32_t)digits(&p, end);
+		*micro = (uint32_t)digits(&p, end);
 	}
+}
+
+static void
+arrival(const char *base, size_t length, struct listing_entry *e)
+{
+	listing_arrival(base, length, &e->second, &e->micro);
 }
 
 static int
@@ -117,7 +123,7 @@ is_file(int directory, const struct dirent *d)
 }
 
 static int
-read_entries(struct listing *l, DIR *d, const char *prefix)
+read_entries(DIR *d, const char *prefix, uint32_t *skipped, int (*each)(void *, const char *, size_t), void *data)
 {
 	char name[PART_PREFIX + NAME_MAX + 1];
 	const struct dirent *e;
@@ -129,18 +135,18 @@ read_entries(struct listing *l, DIR *d, const char *prefix)
 		size_t n = strlen(e->d_name);
 		int file = is_file(dirfd(d), e);
 		if (file == 0)
-			l->skipped++;
+			++*skipped;
 		if (file != 1)
 			continue;
-		memcpy(name + PART_PREFIX, e->d_name, n);
-		if (listing_add(l, name, PART_PREFIX + n) == -1)
+		memcpy(name + PART_PREFIX, e->d_name, n + 1);
+		if (each(data, name, PART_PREFIX + n) == -1)
 			return -1;
 	}
 	return errno == 0 ? 0 : -1;
 }
 
 int
-listing_read(struct listing *l, int root, enum maildir_part part)
+listing_each(int root, enum maildir_part part, uint32_t *skipped, int (*each)(void *data, const char *name, size_t length), void *data)
 {
 	int fd = openat(root, part == PART_NEW ? "new" : "cur", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -151,10 +157,22 @@ listing_read(struct listing *l, int root, enum maildir_part part)
 		close(fd);
 		return -1;
 	}
-	int result = read_entries(l, d, prefixes[part]), saved = errno;
+	int result = read_entries(d, prefixes[part], skipped, each, data), saved = errno;
 	closedir(d);
 	errno = saved;
 	return result;
+}
+
+static int
+each_add(void *data, const char *name, size_t length)
+{
+	return listing_add(data, name, length);
+}
+
+int
+listing_read(struct listing *l, int root, enum maildir_part part)
+{
+	return listing_each(root, part, &l->skipped, each_add, l);
 }
 
 void

@@ -26,6 +26,11 @@ struct listing {
 };
 #define PART_PREFIX 4		/* strlen("cur/") */
 
+/*
+ * Calls `each` for the files of root's new/ or cur/, as the directory has them: "cur/FILE" (NUL ended, until it returns), which is -1 with errno
+ * to end it. One that is missing has none; dot files are not mail. *skipped counts what is not a regular file. 0, or -1 with errno.
+ */
+int listing_each(int root, enum maildir_part part, uint32_t *skipped, int (*each)(void *data, const char *name, size_t length), void *data);
 /* Adds the files of root's new/ or cur/; one that is missing has none. Dot files are not mail. 0, or -1 with errno. */
 int listing_read(struct listing *l, int root, enum maildir_part part);
 /* Adds one name, "cur/FILE". 0, or -1 with ENOMEM. */
@@ -45,6 +50,8 @@ void listing_free(struct listing *l);
 /* Removes the regular files of a directory that nobody has touched for so long. `fd` is closed. */
 void listing_clean(int fd, long seconds);
 
+/* When a message arrived, as its base name says it: seconds, and microseconds or 0. */
+void listing_arrival(const char *base, size_t length, uint64_t *second, uint32_t *micro);
 /* The base name's length of FILE (no directory). */
 size_t listing_base(const char *file, size_t length);
 /* The number of a ",S=" or ",W=" in a base name. */

@@ -230,7 +230,9 @@ measure(struct maildrop *m, const struct maildir *d, const char *name, size_t ba
 	struct stat st;
 	int fd = -1, result = -1;
 
-	if (fstatat(d->root, name, &st, AT_SYMLINK_NOFOLLOW) == -1)
+	int part = d->part[name[0] == 'n' ? PART_NEW : PART_CUR];
+
+	if ((part != -1 ? fstatat(part, name + PART_PREFIX, &st, AT_SYMLINK_NOFOLLOW) : fstatat(d->root, name, &st, AT_SYMLINK_NOFOLLOW)) == -1)
 		return errno == ENOENT ? 0 : -1;
 	if (!S_ISREG(st.st_mode))
 		return 0;
@@ -259,28 +261,165 @@ measure(struct maildrop *m, const struct maildir *d, const char *name, size_t ba
 
 /* Adds what is in a file. What is known already by its base name is not looked at. 1; 0: there is no message; -1. */
 static int
-add_entry(struct maildrop *m, struct maildir *d, const struct listing_entry *e, struct inventory *old, struct inventory *to)
+add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length, struct inventory *old, struct inventory *to)
 {
-	const char *name = listing_name(&d->listing, e);
+	size_t base = listing_base(name + PART_PREFIX, length - PART_PREFIX);
 	struct inventory_message im = { 0 };
 	struct uidl_id id;
-	uint32_t known = old != NULL ? inventory_find(old, name + PART_PREFIX, e->base) : NO_MESSAGE;
+	uint32_t known = old != NULL ? inventory_find(old, name + PART_PREFIX, base) : NO_MESSAGE;
 
 	if (known != NO_MESSAGE) {
 		if (inventory_get(old, known, &im) == -1)
 			return -1;
 	} else {
-		int found = measure(m, d, name, e->base, &im);
+		int found = measure(m, d, name, base, &im);
 		if (found != 1)
 			return found;
-		uidl_name(m->uidl, name + PART_PREFIX, e->length - (size_t)PART_PREFIX, &id);
+		uidl_name(m->uidl, name + PART_PREFIX, length - (size_t)PART_PREFIX, &id);
 		im.uid = id.text;
 		im.uid_length = id.length;
 	}
 	im.offset = 0;
 	im.name = name;
-	im.name_length = e->length;
+	im.name_length = length;
 	return inventory_add(to, &im) == -1 ? -1 : 1;
+}
+
+static int
+add_entry(struct maildrop *m, struct maildir *d, const struct listing_entry *e, struct inventory *old, struct inventory *to)
+{
+	return add_named(m, d, listing_name(&d->listing, e), e->length, old, to);
+}
+
+/* The arrival of a message in an inventory that is not in order yet. */
+struct arrived {
+	uint64_t second;
+	uint32_t micro;
+	uint32_t index;
+};
+
+/* As listing_sort has it: a base name that is there twice is in new/ first. */
+static int
+arrived_compare(const void *a, const void *b, void *data)
+{
+	const struct arrived *x = a, *y = b;
+	struct inventory *inv = data;
+	struct inventory_message im;
+	char first[PART_PREFIX + NAME_MAX + 1];
+
+	if (x->second != y->second)
+		return x->second < y->second ? -1 : 1;
+	if (x->micro != y->micro)
+		return x->micro < y->micro ? -1 : 1;
+	if (x->index == y->index || inventory_get(inv, x->index, &im) == -1)
+		return 0;
+	size_t length = im.name_length;
+	memcpy(first, im.name, length);
+	if (inventory_get(inv, y->index, &im) == -1)
+		return 0;
+	size_t m = listing_base(first + PART_PREFIX, length - PART_PREFIX), n = listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX);
+	int differ = memcmp(first + PART_PREFIX, im.name + PART_PREFIX, m < n ? m : n);
+	if (differ != 0 || m != n)
+		return differ != 0 ? differ : m < n ? -1 : 1;
+	return (first[0] == 'c') - (im.name[0] == 'c');
+}
+
+/* The same base name, in both directories? */
+static bool
+is_twice(struct inventory *inv, const struct arrived *x, const struct arrived *y)
+{
+	struct inventory_message im;
+	char first[PART_PREFIX + NAME_MAX + 1];
+
+	if (x->second != y->second || x->micro != y->micro || inventory_get(inv, x->index, &im) == -1)
+		return false;
+	size_t base = listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX);
+	memcpy(first, im.name, im.name_length);
+	return inventory_get(inv, y->index, &im) == 0 && base == listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX) &&
+	    memcmp(first + PART_PREFIX, im.name + PART_PREFIX, base) == 0;
+}
+
+/* By arrival; of a base name that is there twice, what is in cur/. 0, or -1 with ENOMEM. */
+static int
+sort_arrived(struct inventory *inv)
+{
+	uint32_t count = inventory_count(inv), kept = 0, gone = count;
+	struct arrived *all = calloc((size_t)count + 1, sizeof *all);
+	struct inventory_message im;
+
+	if (all == NULL)
+		return -1;
+	for (uint32_t i = 0; i < count; i++) {
+		all[i].index = i;
+		if (inventory_get(inv, i, &im) == 0)
+			listing_arrival(im.name + PART_PREFIX, listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX),
+			    &all[i].second, &all[i].micro);
+	}
+	qsort_r(all, count, sizeof *all, arrived_compare, inv);
+	uint32_t *order = calloc((size_t)count + 1, sizeof *order);
+	for (uint32_t i = 0; order != NULL && i < count; i++)
+		if (i + 1 < count && is_twice(inv, &all[i], &all[i + 1]))
+			order[--gone] = all[i].index;
+		else
+			order[kept++] = all[i].index;
+	free(all);
+	if (order == NULL)
+		return -1;
+	inventory_reorder(inv, order, kept);
+	free(order);
+	return 0;
+}
+
+/* What the first scan of all gathers: as it lies there, since a list of the names beside would be as large as the catalogue. */
+struct first {
+	struct maildrop *m;
+	struct maildir *d;
+	struct inventory *before, *to;
+};
+
+static int
+first_add(void *data, const char *name, size_t length)
+{
+	struct first *f = data;
+
+	return add_named(f->m, f->d, name, length, f->before, f->to);
+}
+
+/* Everything, of which nothing is known. As maildir_list: what was there twice is kept once, and cur/ is read again if it changed meanwhile. */
+static int
+scan_first(struct maildrop *m, struct maildir *d)
+{
+	struct first f = { .m = m, .d = d };
+	struct stamp after[PART_COUNT];
+	int result = -1;
+
+	for (int tries = 0; tries < 4; tries++) {
+		/* what was measured in vain need not be measured again */
+		inventory_free(f.before);
+		f.before = f.to;
+		d->listing.skipped = 0;
+		result = -1;
+		if ((f.to = inventory_new()) == NULL || stamps_take(d, d->listed) == -1 ||
+		    listing_each(d->root, PART_NEW, &d->listing.skipped, first_add, &f) == -1 ||
+		    listing_each(d->root, PART_CUR, &d->listing.skipped, first_add, &f) == -1 || stamps_take(d, after) == -1)
+			break;
+		result = 0;
+		if (stamp_equal(&d->listed[PART_CUR], &after[PART_CUR]))
+			break;
+	}
+	if (result == 0)
+		result = sort_arrived(f.to);
+	int saved = errno;
+	inventory_free(f.before);
+	if (result == -1)
+		inventory_free(f.to);
+	errno = saved;
+	if (result == -1)
+		return -1;
+	memcpy(m->seen, d->listed, sizeof d->listed);
+	m->inventory = f.to;
+	d->changed = true;
+	return 0;
 }
 
 /* Everything anew, in order. */
@@ -697,10 +836,8 @@ maildir_scan(struct maildrop *m)
 		return maildrop_fail(m, "cache");
 	if ((old = cache_load(m->cache)) != NULL)
 		result = maildir_scan_known(m, d, old);
-	else if ((result = maildir_list(d)) == 0) {
-		memcpy(m->seen, d->listed, sizeof d->listed);
-		result = scan_all(m, d, NULL);
-	}
+	else
+		result = scan_first(m, d);
 	if (result == -1)
 		return maildrop_fail(m, "scan");
 	if (d->listing.skipped > 0)
@@ -799,7 +936,7 @@ archived_add(struct maildrop *m, struct maildir *a, int64_t than, struct invento
 static int
 maildir_archived(struct maildrop *m, int64_t than, struct inventory *to)
 {
-	struct maildir *d = m->of_store, a = { .root = archive_look(d->root) };
+	struct maildir *d = m->of_store, a = { .root = archive_look(d->root), .part = { -1, -1 } };
 
 	if (a.root == -1)
 		return errno == ENOENT ? 0 : -1;
@@ -814,7 +951,7 @@ maildir_archived(struct maildrop *m, int64_t than, struct inventory *to)
 static int
 maildir_archived_fetch(struct maildrop *m, const struct inventory_message *im, struct place *p)
 {
-	struct maildir *d = m->of_store, a = { .root = archive_look(d->root) };
+	struct maildir *d = m->of_store, a = { .root = archive_look(d->root), .part = { -1, -1 } };
 	char name[PART_PREFIX + NAME_MAX + 1];
 	struct stat st;
 

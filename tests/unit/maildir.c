@@ -226,6 +226,43 @@ order_and_kinds(void **state)
 	}
 }
 
+/* Whatever order the directory has: each row keeps its own name, size and octets, and every third is in both directories. */
+static void
+first_of_many(void **state)
+{
+	char name[64], text[400];
+	uint64_t octets = 0;
+
+	(void)state;
+	memset(text, 'x', sizeof text);
+	for (unsigned i = 0; i < 300; i++) {
+		unsigned number = i * 7919 % 300;	/* each once */
+		memcpy(text + 20 + number, "\n", 2);
+		if (number % 3 == 0) {
+			snprintf(name, sizeof name, "new/%u.M%uP1.h", 1700000000 + number / 4, number);
+			put(name, text);
+		}
+		snprintf(name, sizeof name, "cur/%u.M%uP1.h:2,%s", 1700000000 + number / 4, number, number % 2 == 0 ? "S" : "");
+		put(name, text);
+		memset(text + 20 + number, 'x', 2);
+	}
+	for (int again = 0; again < 2; again++, octets = 0) {
+		open_drop();
+		assert_int_equal(maildrop_count(&m), 300);
+		for (unsigned i = 0; i < 300; i++) {
+			struct inventory_message im;
+			assert_int_equal(inventory_get(m.inventory, i, &im), 0);
+			snprintf(name, sizeof name, "cur/%u.M%uP1.h:2,%s", 1700000000 + i / 4, i, i % 2 == 0 ? "S" : "");
+			assert_string_equal(im.name, name);
+			assert_int_equal(im.length, 21 + i);
+			assert_int_equal(im.octets, 22 + i);
+			octets += im.octets;
+		}
+		assert_int_equal(inventory_octets(m.inventory), octets);
+		close_drop();
+	}
+}
+
 /* A message that is in both is one, and one that comes later is added. */
 static void
 moves_and_arrivals(void **state)
@@ -495,6 +532,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(order_and_kinds, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(first_of_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(moves_and_arrivals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sizes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(fetch_finds_again, set_up, tear_down),
