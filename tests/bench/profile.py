@@ -19,8 +19,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import bench as b  # noqa: E402
-import mailbox_make as make  # noqa: E402
 import servers as sv  # noqa: E402
+import stage  # noqa: E402
 import tls  # noqa: E402
 
 PROGRAMS = ("pop3d", "authd", "spoold")
@@ -131,8 +131,8 @@ def memory(server, client, scenario, user, connections):
 
 def main():
     o = options_parse()
-    stage.stage_enter(o.work, None)
     server = split(tls.Postern if o.tls else sv.Postern)(o.build)
+    stage.enter(o.work, [], sv.etc_write, server.folders)
     client = shutil.copy(o.build / ("bench/tls_client" if o.tls else "bench/client"), "/srv/")
     try:
         for kind in sv.KINDS:
@@ -146,12 +146,12 @@ def main():
         else:
             server.start()
         for n in range(32):
-            make.maildrop(o.kind, server.maildrop(o.kind, n), 20, 2200, sv.uid(o.kind, n), cur=True)
+            server.fill(o.kind, n, 20, 2200)
         args = ["-u", sv.user(o.kind, ""), "-c", o.clients, "-n", o.sessions, o.scenario]
         if o.scenario in ("poll", "greet", "idle"):
             measure(server, client, ["-u", sv.user(o.kind, ""), "-c", 32, "-n", 64, "poll"])
         else:
-            make.maildrop(o.kind, server.maildrop(o.kind, sv.BIG), o.messages, o.octets, sv.uid(o.kind, sv.BIG), cur=True)
+            server.fill(o.kind, sv.BIG, o.messages, o.octets)
             user = sv.user(o.kind, sv.BIG)
             measure(server, client, ["-u", user, "open" if not o.tls else "retr"])
             args = ["-u", user, "-d", o.depth, o.scenario]
