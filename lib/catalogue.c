@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SMALL (16 * 1024)	/* octets that are sooner copied than mapped */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
 int
@@ -64,6 +66,26 @@ rows_sound(const struct catalogue *c)
 	return octets == c->header->octets;
 }
 
+static void *
+mapping_of(int fd, size_t size)
+{
+	/* private: before Linux 6.7 nothing that is sealed against writing can be mapped shared, even for reading */
+	void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	return at != MAP_FAILED ? at : NULL;
+}
+
+static void *
+copy_of(int fd, size_t size)
+{
+	void *at = malloc(size);
+
+	if (at != NULL && pread(fd, at, size, 0) == (ssize_t)size)
+		return at;
+	free(at);
+	return NULL;
+}
+
 int
 catalogue_map(struct catalogue *c, int fd)
 {
@@ -74,12 +96,11 @@ catalogue_map(struct catalogue *c, int fd)
 		errno = EPROTO;
 		return -1;
 	}
-	/* private: before Linux 6.7 nothing that is sealed against writing can be mapped shared, even for reading */
-	void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (at == MAP_FAILED)
+	void *at = size <= SMALL ? copy_of(fd, size) : mapping_of(fd, size);
+	if (at == NULL)
 		return -1;
 	const struct catalogue_header *h = at;
-	*c = (struct catalogue){ .header = h, .mapped = size };
+	*c = (struct catalogue){ .header = h, .mapped = size > SMALL ? size : 0, .copied = size <= SMALL };
 	size_t rows = (size_t)h->count * sizeof(struct catalogue_row);
 	if (h->magic == CATALOGUE_MAGIC && h->count <= MESSAGES_MAX && size - sizeof *h >= rows &&
 	    h->uids_length == size - sizeof *h - rows) {
@@ -98,5 +119,7 @@ catalogue_unmap(struct catalogue *c)
 {
 	if (c->mapped > 0)
 		munmap((void *)(uintptr_t)c->header, c->mapped);
+	if (c->copied)
+		free((void *)(uintptr_t)c->header);
 	*c = (struct catalogue){ 0 };
 }

@@ -40,6 +40,7 @@ struct catalogue {
 	const struct catalogue_row *rows;
 	const char *uids;
 	size_t mapped;		/* octets; 0 if nothing is mapped */
+	bool copied;		/* small: the header is at the start of memory of its own */
 };
 
 /*

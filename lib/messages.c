@@ -58,7 +58,8 @@ message_clear(struct message *m)
 			close(m->fds[i]);
 		m->fds[i] = -1;
 	}
-	sodium_memzero(&m->body, sizeof m->body);
+	/* of one that was sound no more has been written */
+	sodium_memzero(&m->body, m->header.type < MESSAGE_COUNT ? roster[m->header.type].size : sizeof m->body);
 }
 
 static bool
@@ -265,6 +266,7 @@ message_receive(int fd, struct message *m, enum side from, enum side to)
 	    m->header.magic == MESSAGE_MAGIC && type < MESSAGE_COUNT && roster[type].from == from && roster[type].to == to &&
 	    (size_t)n == message_size(type) && fds == roster[type].fds && body_sound(type, &m->body))
 		return 1;
+	m->header.type = MESSAGE_COUNT;
 	message_clear(m);
 	errno = EPROTO;
 	return -1;
