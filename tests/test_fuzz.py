@@ -7,7 +7,8 @@ import pytest
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("POSTERN_BUILD", REPO / "build"))
-FUZZERS = sorted(p.stem for p in (REPO / "tests/fuzz").glob("*.c") if p.stem != "replay")
+RECEIPTS = sorted(p.name for p in (REPO / "tests/fuzz/corpus").glob("receipt-*"))
+FUZZERS = sorted(p.stem for p in (REPO / "tests/fuzz").glob("*.c") if p.stem not in ("replay", "receipt")) + RECEIPTS
 
 
 @pytest.mark.parametrize("name", FUZZERS)
