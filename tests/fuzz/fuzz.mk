@@ -3,7 +3,7 @@
 RECEIPTS = listener pop3d authd verifier hasher keeper pam spoold worker tool
 FUZZERS = $(filter-out replay receipt,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 FUZZ_SECONDS ?= 60
-FUZZ_FLAGS = -DFUZZING -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib -I$(B)/texts -g -O1 -fno-omit-frame-pointer
+FUZZ_FLAGS = -ffunction-sections -Wl,--gc-sections -DFUZZING -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib -I$(B)/texts -g -O1 -fno-omit-frame-pointer
 fuzz_links = $(call with_advice,$(shell sed -n 's/.*links: *//p' tests/fuzz/$(1).c))
 # lib/system.c says with -t what is unwise
 with_advice = $(1) $(if $(filter lib/system.c,$(1)),$(filter-out $(1),lib/advice.c lib/conf.c lib/log.c lib/messages.c))
