@@ -68,7 +68,7 @@ class launched:
     """A launcher for the time of a with statement. What it started must end as well."""
 
     def __init__(self, p, name, argv, stop=signal.SIGTERM, **how):
-        self.w = harness.Watched(name, argv, **{**p.popen_as(), **how})
+        self.w = harness.Watched(name, argv, **{**p.popen_as(), "cwd": "/", **how})      # which any user may enter
         self.stop = stop
 
     def __enter__(self):

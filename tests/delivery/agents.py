@@ -252,15 +252,28 @@ class Postfix(Agent):
 ALL = {a.name: a for a in (Procmail, Maildrop, Dovecot, Postfix, Exim)}
 
 
+def script(folder):
+    """deliver.py and what it imports, where any user may read it: the tree itself may lie in somebody's private home."""
+    for name in ("deliver.py", "numbered.py"):
+        shutil.copyfile(HERE / name, os.path.join(folder, name))
+        os.chmod(os.path.join(folder, name), 0o644)
+    os.chmod(folder, 0o755)
+    return os.path.join(folder, "deliver.py")
+
+
 def deliver(agent, first, last, on_one):
     """Delivers these numbers through this agent, calls on_one() for each that it has taken, and returns once all are delivered."""
     plan = {**agent.plan(), "first": first, "last": last}
-    argv = [sys.executable, str(HERE / "deliver.py"), json.dumps(plan)]
-    how = {}
+    with tempfile.TemporaryDirectory(prefix="postern-deliver-") as folder:
+        _deliver(agent, [sys.executable, script(folder), json.dumps(plan)], on_one)
+
+
+def _deliver(agent, argv, on_one):
+    how = {"cwd": "/"}
     if agent.place.stage is not None:
         argv = agent.place.stage.argv(argv)
     elif harness.IS_ROOT:
-        how = {"user": agent.place.uid, "group": agent.place.uid, "extra_groups": []}
+        how.update(user=agent.place.uid, group=agent.place.uid, extra_groups=[])
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **how)
     count, said = 0, []
     for line in process.stdout:
