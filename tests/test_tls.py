@@ -725,6 +725,22 @@ def test_all_mistakes_are_told_at_once(make_postern, pairs):
     assert status == 1 and "is not this certificate's" in text and "every user of this host may change" in text
 
 
+def server_hello(p, *args):
+    """The random of the ServerHello and what follows it, the ephemeral key included."""
+    done = subprocess.run(["openssl", "s_client", "-msg", *args, "-connect", "127.0.0.1:%d" % p.tls_port], input=b"QUIT\r\n",
+        capture_output=True, timeout=TIMEOUT).stdout.decode("latin-1")
+    octets = re.search(r"<<< .*ServerHello\n((?:    (?:[0-9a-f]{2} ?)+\n)+)", done)[1].split()
+    return "".join(octets[6:38]), "".join(octets[38:])
+
+
+def test_no_two_connections_draw_the_same_random_numbers(make_postern, pairs):
+    """All processes are forked from one listener, which has used GnuTLS before."""
+    p = serve(make_postern, pairs["p256"], conf={"pop3d": {"prefork": 4}})
+    seen = [server_hello(p, version) for version in ("-tls1_3", "-tls1_2") for _ in range(4)]
+    assert len({random for random, _ in seen}) == 8
+    assert len({rest for _, rest in seen[:4]}) == 4
+
+
 # Reload
 
 def serial(p, name=NAME):
