@@ -146,9 +146,9 @@ imports: $(B)/pop3d $(B)/spoold
 # clang-tidy, as .clang-tidy has it, of what has changed since it was last found clean.
 TIDY = $(patsubst %.c,$(B)/tidy/%.ok,$(wildcard lib/*.c pop3d/*.c authd/*.c spoold/*.c))
 tidy: $(TIDY)
-$(B)/tidy/%.ok: %.c .clang-tidy $(wildcard lib/*.h pop3d/*.h authd/*.h spoold/*.h)
+$(B)/tidy/%.ok: %.c .clang-tidy $(wildcard lib/*.h pop3d/*.h authd/*.h spoold/*.h) | $(B)/texts/texts_fr.h
 	@mkdir -p $(@D)
-	@clang-tidy --quiet $< -- -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib 2>/dev/null && touch $@
+	@clang-tidy --quiet $< -- -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib -I$(B)/texts 2>/dev/null && touch $@
 
 lint: imports
 	$(MAKE) --no-print-directory B=$(B)/analyzer OPTIMISE='-O1 -fanalyzer -Wno-analyzer-fd-leak -Werror' all
