@@ -83,6 +83,9 @@ bool address_is_loopback(const char *address);
 struct sockaddr;
 void address_of(const struct sockaddr *sa, char address[static ADDRESS_SIZE], uint32_t *port);
 
+/* Sorts what has been freed. Before a fork: else the child's first allocation does, and faults in a page for every piece. */
+void heap_tidy(void);
+
 /* Forks; in the child the parent's death is a SIGTERM, signal handlers and mask are reset. `name` shows in ps(1). -1 with errno. */
 pid_t fork_named(const char *name);
 

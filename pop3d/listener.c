@@ -281,6 +281,7 @@ child_fork(void)
 		log_text(LOG_ERR, "no socket for another process: %s", strerror(errno));
 		return false;
 	}
+	heap_tidy();
 	pid_t pid = sandbox_fork(state.conf);
 	if (pid == 0)
 		child_run(pair[1]);

@@ -1,6 +1,7 @@
 /* pop3d: what happens in which order at start. See postern(7) for what it may do and what not. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,6 +124,7 @@ main(int argc, char **argv)
 	struct options options;
 	int connection = -1;
 
+	mallopt(M_MXFAST, 0);	/* or each child would merge what the listener has freed, and fault in every page of that */
 	descriptors_sane();
 	log_start("pop3d");
 	signal(SIGPIPE, SIG_IGN);

@@ -3,6 +3,7 @@
  * session.
  */
 #include <fcntl.h>
+#include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sodium.h>
@@ -71,6 +72,7 @@ main(int argc, char **argv)
 	struct options options;
 	char wrong[1024];
 
+	mallopt(M_MXFAST, 0);	/* or each worker would merge what the parent has freed, and fault in every page of that */
 	descriptors_sane();
 	log_start("spoold");
 	options_on_test(conf_test);

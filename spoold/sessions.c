@@ -240,6 +240,7 @@ session_fork(struct session *s, int end)
 	s->forked = clock_ms();
 	if (s->job.linger_ms > 0)
 		s->accounts = accounts_edition();
+	heap_tidy();
 	s->pid = fork_named(s->job.kind == JOB_RECOVER ? "recovery" : "worker");
 	if (s->pid == -1)
 		goto fail;

@@ -334,7 +334,7 @@ def options_parse():
 
 def facts_of(servers):
     cpu = next((r.split(":")[1].strip() for r in open("/proc/cpuinfo") if r.startswith("model name")), "?")
-    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": os.uname().release, "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": ".".join(os.uname().release.split(".")[:2]), "date": time.strftime("%Y-%m-%d %H:%M:%S"),
             "servers": {s.name: s.version() for s in servers}}
 
 
