@@ -5,6 +5,7 @@ is stopped, and Postern serves the same maildrop with the right uidl-format. doc
 installed are left out; `make check-migration` wants all of them.
 """
 import contextlib
+import imaplib
 import os
 import pathlib
 import re
@@ -20,13 +21,14 @@ import harness
 pytestmark = pytest.mark.root
 WANT_ALL = os.environ.get("MIGRATION_ALL") == "1"
 ROOT = os.environ.get("MIGRATION_ROOT", "")     # packages that are unpacked, and not installed
+LIBRARIES = ":".join(ROOT + d for d in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu/mailutils"))
 MESSAGES = [b"Return-Path: <a@example.org>\nReceived: from a by b id %d; Sat, 3 Jan 1998 01:05:34 +0000\nFrom: a@example.org\nTo: alice@example.org\n"
             b"Subject: %d\nDate: Sat, 3 Jan 1998 01:05:34 +0000\nMessage-ID: <%d@example.org>\n\ntext %d\n" % (i, i, i, i) for i in range(1, 8)]
 
 
 def program(*names):
     for name in names:
-        found = shutil.which(name, path=":".join(top + d for top in ("", ROOT) for d in ("/usr/sbin", "/usr/lib/courier/courier")))
+        found = shutil.which(name, path=":".join(top + d for top in ("", ROOT) for d in ("/usr/sbin", "/usr/lib/courier/courier", "/usr/lib/cyrus/bin")))
         if found:
             return found
     if WANT_ALL:
@@ -54,7 +56,7 @@ class Inetd:
             while True:
                 c, _ = self.socket.accept()
                 with c:
-                    env = {**os.environ, "LD_LIBRARY_PATH": ":".join(ROOT + d for d in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu/mailutils"))}
+                    env = {**os.environ, "LD_LIBRARY_PATH": LIBRARIES}
                     self.children.append(subprocess.Popen([str(a) for a in self.argv], stdin=c, stdout=c, stderr=subprocess.DEVNULL,
                                                           env=env if ROOT else None))
 
@@ -312,7 +314,7 @@ def test_from_courier(moving, stage):
 
 
 def test_from_a_folder_of_cyrus(moving):
-    """What etc/migration/cyrus-to-maildir makes of Cyrus' files has the ids UIDVALIDITY.UID. A folder made by hand: Cyrus itself is not run."""
+    """What etc/migration/cyrus-to-maildir makes of Cyrus' files has the ids UIDVALIDITY.UID, with a folder made by hand; test_from_cyrus runs Cyrus."""
     m = moving("maildir")
     shutil.rmtree(m.maildir)
     folder = m.client / "user"
@@ -330,6 +332,105 @@ def test_from_a_folder_of_cyrus(moving):
     m.clients = lambda: []      # nobody has fetched from Cyrus
     old = [b"1289344021.%d" % uid for uid in uids]
     m.settle("cyrus", old)
+    with m.after.connect("alice", m.password) as c:
+        assert [c.retr(n) for n in range(1, 8)] == [harness.wire(t) for t in MESSAGES]
+        c.quit()
+
+
+CYRUS = """configdirectory: %(dir)s/conf
+defaultpartition: default
+partition-default: %(dir)s/spool
+proc_path: %(dir)s/proc
+mboxname_lockpath: %(dir)s/lock
+idlesocket: %(dir)s/idle
+notifysocket: %(dir)s/notify
+cyrus_user: system
+cyrus_group: system
+admins: system
+autocreate_users: anyone
+autocreate_quota: 0
+unixhierarchysep: no
+popminpoll: 0
+allowplaintext: yes
+sasl_pwcheck_method: auxprop
+sasl_auxprop_plugin: sasldb
+sasl_sasldb_path: %(dir)s/sasldb2
+sasl_mech_list: PLAIN
+"""
+CYRUS_SERVICES = """START {
+  recover cmd="%(bin)s/ctl_cyrusdb -C %(dir)s/imapd.conf -r"
+}
+SERVICES {
+  imap cmd="%(bin)s/imapd -C %(dir)s/imapd.conf" listen="127.0.0.1:%(imap)d" prefork=0
+  pop3 cmd="%(bin)s/pop3d -C %(dir)s/imapd.conf" listen="127.0.0.1:%(pop3)d" prefork=0
+}
+EVENTS {
+}
+"""
+
+
+class Cyrus:
+    """Cyrus on the stage, with mail of its own; one of the stage's accounts plays the user cyrus."""
+
+    def __init__(self, m):
+        self.m = m
+        saslpasswd2, self.bin = program("saslpasswd2"), pathlib.Path(program("ctl_cyrusdb")).parent
+        self.dir = m.stage.dir / "cyrus"
+        for name in ("conf/db", "conf/log", "conf/msg", "conf/proc", "conf/socket", "conf/user", "conf/quota", "conf/lock", "spool", "proc", "lock"):
+            (self.dir / name).mkdir(parents=True)
+        self.imap, self.pop3 = free_port(), free_port()
+        names = {"dir": self.dir, "bin": self.bin, "imap": self.imap, "pop3": self.pop3}
+        (self.dir / "imapd.conf").write_text(CYRUS % names)
+        (self.dir / "cyrus.conf").write_text(CYRUS_SERVICES % names)
+        self.env = {**os.environ, "LD_LIBRARY_PATH": LIBRARIES if ROOT else "", "SASL_PATH": str(self.bin.parent.parent / "x86_64-linux-gnu/sasl2")}
+        self.run(saslpasswd2, "-p", "-c", "-f", self.dir / "sasldb2", "alice", input=m.password.encode())
+        subprocess.run(["chown", "-R", "%d:%d" % ((m.stage.USERS["system"],) * 2), self.dir], check=True)
+        self.process = harness.Watched("cyrus", m.stage.argv([self.bin / "master", "-C", self.dir / "imapd.conf", "-M", self.dir / "cyrus.conf", "-D",
+            "-p", self.dir / "pid"]), env=self.env)
+        m.stop = self.stop
+        for port in (self.imap, self.pop3):
+            wait_for(port, self.process)
+
+    def run(self, *argv, user=None, **how):
+        done = subprocess.run(self.m.stage.argv(argv, user), env=self.env, capture_output=True, timeout=harness.TIMEOUT, **how)
+        assert done.returncode == 0, (argv, done.stdout, done.stderr)
+        return done.stdout
+
+    def stop(self):
+        self.m.stop = lambda: None
+        self.process.process.terminate()
+        self.process.process.wait(harness.TIMEOUT)
+        self.process.kill()     # what serves a connection may outlive the master
+        self.process.close()
+
+
+def test_from_cyrus(moving, stage):
+    """Cyrus itself: mail comes by IMAP, some of it is expunged; what docs/MIGRATION.md says is done when it is stopped."""
+    m = moving("maildir")
+    shutil.rmtree(m.maildir)
+    cyrus = Cyrus(m)
+    with imaplib.IMAP4("127.0.0.1", cyrus.imap) as c:
+        c.login("alice", m.password)
+        gone = [b"Subject: gone %d\n\ntext\n" % n for n in range(3)]
+        for i, text in enumerate(MESSAGES[:2] + gone[:2] + MESSAGES[2:] + gone[2:]):
+            assert c.append("INBOX", None, imaplib.Time2Internaldate(1600000000 + i), harness.wire(text))[0] == "OK"
+        c.select("INBOX")
+        for n in (3, 4, 10):
+            assert c.store(str(n), "+FLAGS", "\\Deleted")[0] == "OK"
+        assert c.expunge()[0] == "OK"
+        validity = re.search(rb"UIDVALIDITY (\d+)", c.status("INBOX", "(UIDVALIDITY)")[1][0])[1].decode()
+    stop = m.stop
+
+    def copy():
+        stop()
+        folder = pathlib.Path(cyrus.run(cyrus.bin / "mbpath", "-C", cyrus.dir / "imapd.conf", "user.alice").decode().strip())
+        left = len(list(folder.glob("*.")))
+        assert left == len(MESSAGES) + len(gone)        # Cyrus has only marked them
+        cyrus.run(cyrus.bin / "cyr_expire", "-C", cyrus.dir / "imapd.conf", "-X", "0")
+        subprocess.run([harness.REPO / "etc" / "migration" / "cyrus-to-maildir", folder, validity, m.maildir], check=True)
+        m.deliver([])
+    m.stop = copy
+    m.move(cyrus.pop3, "cyrus")
     with m.after.connect("alice", m.password) as c:
         assert [c.retr(n) for n in range(1, 8)] == [harness.wire(t) for t in MESSAGES]
         c.quit()
