@@ -103,6 +103,12 @@ class Watched:
         with self.changed:
             return b"\n".join(self.lines).decode("ascii", "backslashreplace")
 
+    def last_words(self):
+        """The log of one that has ended: it is read by a thread, which may not be through."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.ended, 5)
+        return self.log()
+
     def wait_line(self, *patterns, start=0, timeout=TIMEOUT):
         """The first line from `start` on in which every pattern (a regular expression) is found."""
         compiled = [re.compile(p.encode()) for p in patterns]
@@ -427,8 +433,8 @@ class Postern:
     # daemons
 
     def start_daemon(self, name, *args, await_ready=True, env=None, **how):
-        argv, env = self.argv(name, *args), {**os.environ, **(env or {})}
-        env.pop("JOURNAL_STREAM", None)
+        not_ours = ("JOURNAL_STREAM", "NOTIFY_SOCKET")     # of the service that the tests run in, if they do
+        argv, env = self.argv(name, *args), {**{k: v for k, v in os.environ.items() if k not in not_ours}, **(env or {})}
         notify = None
         if name != "pop3d":
             notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -460,7 +466,7 @@ class Postern:
                         return
                 else:
                     daemon.wait_gone(5)
-                    raise Failed("%s did not become ready\n%s" % (daemon.name, daemon.log()))
+                    raise Failed("%s did not become ready\n%s" % (daemon.name, daemon.last_words()))
         finally:
             os.close(pid)
 

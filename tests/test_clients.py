@@ -39,7 +39,8 @@ class Box:
         return self.p.own(path)
 
     def run(self, *argv, check=True, **more):
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C", "USER": "nobody", "LOGNAME": "nobody"}
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C", "USER": "nobody", "LOGNAME": "nobody",
+               "RES_OPTIONS": "timeout:1 attempts:1"}      # mpop asks for this host's own name: without /etc/hosts, a DNS that may not answer
         done = subprocess.run([str(a) for a in argv], env=env, capture_output=True, timeout=60, cwd=self.home, stdin=subprocess.DEVNULL,
                               **self.p.popen_as(), **more)
         if check:

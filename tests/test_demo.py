@@ -51,7 +51,8 @@ def test_check():
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_runs_until_it_is_stopped(sig):
     before = left()
-    demo = harness.Watched("demo", [REPO / "bootstrap", "demo"], stdout=subprocess.PIPE)
+    # a shell that runs the tests in the background has Ctrl-C ignored, and who inherits that can never heed it
+    demo = harness.Watched("demo", [REPO / "bootstrap", "demo"], stdout=subprocess.PIPE, preexec_fn=lambda: signal.signal(sig, signal.SIG_DFL))
     shown = []
     for row in demo.process.stdout:
         shown.append(row.decode())
