@@ -29,6 +29,7 @@ PASSWORD = "correct-horse-7"
 NOBODY = 65534
 CHEAP = ["--opslimit", "1", "--memlimit", "64", "--iterations", "4096"]     # a hash that costs next to nothing
 IS_ROOT = os.geteuid() == 0
+HAS_TERMINALS = os.path.exists("/dev/pts/ptmx")         # a chroot may have none to give
 WRAP = os.environ.get("POSTERN_WRAP", "").split()       # what runs the daemons: valgrind and its options
 LOG_LINE = re.compile(rb'postern-[a-z0-9]+\[\d+\]:( [a-z0-9_-]+=("[ -~]*?"|[^ "]+))+$')
 

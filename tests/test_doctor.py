@@ -236,6 +236,7 @@ def test_a_wrong_password(running):
     assert result == "failed" and "[AUTH]" in text and "authctl test" in remedy
 
 
+@pytest.mark.skipif(not harness.HAS_TERMINALS, reason="there is no /dev/pts")
 def test_the_password_is_typed_without_an_echo(running):
     master, slave = pty.openpty()
     argv = [str(x) for x in running.argv("spoolctl", "doctor", "box", "--json", *at(running))]

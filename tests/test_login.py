@@ -453,6 +453,7 @@ def test_lists_as_json(login):
     assert login.authctl("app", "del", "u", "phone", "--json", check=False).returncode == 2
 
 
+@pytest.mark.skipif(not harness.HAS_TERMINALS, reason="there is no /dev/pts")
 def test_progress_of_an_import(login):
     """Shown on a terminal, and nowhere else."""
     path = login.dir / "shadow"

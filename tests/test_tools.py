@@ -176,6 +176,7 @@ def test_rebuild_of_several(running):
         c.quit()
 
 
+@pytest.mark.skipif(not harness.HAS_TERMINALS, reason="there is no /dev/pts")
 def test_long_work_tells_how_far_it_is_on_a_terminal(running):
     master, slave = pty.openpty()
     argv = [str(x) for x in running.argv("spoolctl", "rebuild", "box", "dir")]
