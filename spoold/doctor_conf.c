@@ -224,7 +224,7 @@ after_control(char *at)
 }
 
 /* One file of /etc/pam.d, and those that it includes. What kinds of lines there are is added to *kinds. False after a finding. */
-static bool
+static bool	/* NOLINTNEXTLINE(misc-no-recursion): as deep as depth allows */
 check_pam_file(struct doctor *d, const char *name, unsigned *kinds, int depth)
 {
 	char path[256], line[1024];

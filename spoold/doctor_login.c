@@ -186,7 +186,6 @@ password_read(char *password, size_t size)
 	struct termios before, silent;
 	bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
 	size_t used = 0;
-	ssize_t n = 0;
 
 	if (terminal) {
 		silent = before;
@@ -194,7 +193,7 @@ password_read(char *password, size_t size)
 		fputs("Password (empty: no login is tried): ", stderr);
 		tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
 	}
-	while (used < size - 1 && (n = read(STDIN_FILENO, password + used, 1)) == 1 && password[used] != '\n')
+	while (used < size - 1 && read(STDIN_FILENO, password + used, 1) == 1 && password[used] != '\n')
 		used++;
 	password[used] = '\0';
 	if (terminal) {
@@ -221,7 +220,7 @@ remedy_for(const char *answer)
 static void
 login(struct doctor *d, struct wire *w, const char *password)
 {
-	char line[512];
+	char line[512] = "";
 	bool good = wire_command(w, "USER", d->user, line, sizeof line) && line[0] == '+' &&
 	    wire_command(w, "PASS", password, line, sizeof line) && line[0] == '+';
 

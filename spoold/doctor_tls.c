@@ -144,7 +144,7 @@ check_key(struct doctor *d, const char *file, gnutls_x509_crt_t crt)
 	int error;
 
 	snprintf(remedy, sizeof remedy, "chmod 600 %.500s; and if others have read it, a new key", file);
-	if (stat(file, &st) == -1 || (error = gnutls_load_file(file, &data)) != 0) {
+	if (stat(file, &st) == -1 || gnutls_load_file(file, &data) != 0) {
 		found(d, FINDING_FAILED, "key", "[tls] key must name a file that root may read", "%s: %s", file, strerror(errno));
 		return;
 	}

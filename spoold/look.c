@@ -20,6 +20,7 @@
 #include "path.h"
 #include "sandbox.h"
 #include "scan.h"
+#include "system.h"
 #include "uidl.h"
 #include "wire.h"
 
@@ -96,9 +97,8 @@ look_open_mbox(struct look *l)
 
 	memcpy(path, l->grant.mbox, sizeof path);
 	char *slash = strrchr(path, '/');
-	if (slash == NULL || slash[1] == '\0' || strlen(slash + 1) > NAME_MAX - 5)
+	if (slash == NULL || slash[1] == '\0' || !string_copy(l->name, NAME_MAX - 4, slash + 1))	/* with room for .lock */
 		return fail(l, FAILURE_KIND);
-	strcpy(l->name, slash + 1);
 	slash[slash == path] = '\0';
 	if ((result = look_directory(l, path)) != 0)
 		return result;

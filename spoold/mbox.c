@@ -49,7 +49,7 @@ mbox_directory(struct maildrop *m, struct mbox *b)
 	if (slash == NULL || slash[1] == '\0' || !string_copy(b->name, sizeof b->name - 5, slash + 1))
 		return maildrop_refuse(m, FAILURE_KIND, "the path of the mbox has no file name");
 	string_copy(b->dotlock, sizeof b->dotlock, b->name);
-	strcat(b->dotlock, ".lock");
+	memcpy(b->dotlock + strlen(b->name), ".lock", sizeof ".lock");
 	slash[slash == path] = '\0';
 	b->directory = path_open_directory(path, m->grant->uid, (uid_t)m->conf->min_uid, O_PATH, &wrong);
 	if (b->directory != -1)

@@ -518,7 +518,7 @@ on_open(struct peer *p, struct message *in)
 {
 	const struct body_open *o = &in->body.open;
 	struct message m;
-	int channel;
+	int channel = -1;
 
 	if (session_open(o, &channel) == -1) {
 		message_start(&m, MESSAGE_REFUSED);
@@ -649,7 +649,7 @@ on_idle(struct peer *p, struct message *in)
 	idle_kept += s->kept;
 	if (s->job.linger_ms == 0 || s->holding.journal || s->holding.dotlock || s->holding.key[0] == '\0' || !linger_fresh(s))
 		idle_end(s);
-	while (idle_count > conf->linger_workers || idle_kept > LINGER_KEPT_MOST) {
+	while (idle != NULL && (idle_count > conf->linger_workers || idle_kept > LINGER_KEPT_MOST)) {
 		struct session *oldest = idle;
 		while (oldest->idle_next != NULL)
 			oldest = oldest->idle_next;
