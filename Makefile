@@ -154,7 +154,7 @@ lint: imports
 	$(MAKE) --no-print-directory B=$(B)/analyzer OPTIMISE='-O1 -fanalyzer -Wno-analyzer-fd-leak -Werror' all
 	$(MAKE) --no-print-directory B=$(B)/clang CC=clang HARDEN=-fstack-protector-strong WARN='$(WARN) -Wno-missing-field-initializers -Werror' all
 	$(MAKE) --no-print-directory tidy
-	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -D_GNU_SOURCE -Ilib lib pop3d authd spoold
+	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -D_GNU_SOURCE -D__x86_64__ -Ilib lib pop3d authd spoold
 	test -z "$(MANUALS)" || mandoc -Tlint -Wwarning $(MANUALS)
 
 # The same programs, with a memory error or undefined behaviour ending them at once; sandbox = off in their configuration.
