@@ -5,6 +5,7 @@ import pathlib
 import poplib
 import re
 import shutil
+import socket
 import sys
 import threading
 
@@ -129,6 +130,29 @@ def accept_yes(m, root, context):
     m.run("systemctl", "daemon-reload")
     m.run("systemctl", "start", "pop3.socket", "pop3s.socket")
     return figures
+
+
+def monitoring(m, root):
+    """The units for Prometheus, each in its own confinement, find all three daemons."""
+    units = sorted((root / "usr/share/doc/postern/examples/monitoring").glob("postern-metrics*"))
+    assert len(units) == 4, units
+    for f in units:
+        shutil.copy(f, root / "etc/systemd/system" / f.name)
+    prom = root / "var/lib/prometheus/node-exporter/postern.prom"
+    prom.parent.mkdir(parents=True)
+    m.run("systemctl", "daemon-reload")
+    m.run("systemctl", "start", "postern-metrics.service", "postern-metrics.socket")
+    with m.network(), contextlib.closing(socket.create_connection(("127.0.0.1", 9817), 60)) as s:
+        s.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = s.makefile("rb").read().decode()
+    assert answer.startswith("HTTP/1.1 200 ") or answer.startswith("HTTP/1.0 200 "), answer[:500]
+    for text in (answer, prom.read_text()):
+        assert text.rstrip().endswith("# EOF") and set(re.findall(r"(?m)^postern_up\{[^}]*\"(\w+)\"\} 1", text)) >= {"authd", "spoold"}, text[:3000]
+    m.run("systemctl", "stop", "postern-metrics.socket")
+    for f in units:
+        (root / "etc/systemd/system" / f.name).unlink()
+    shutil.rmtree(root / "var/lib/prometheus")
+    m.run("systemctl", "daemon-reload")
 
 
 def without_pam(m, root, context):
@@ -264,6 +288,8 @@ def whole_life(m, root, deb, context, alice, steps):
     steps.ok("Accept=yes: a service a connection, exposure %.1f and %.1f" % tuple(figures.values()))
     steps.ok("authd without PAM: exposure %.1f" % without_pam(m, root, context))
 
+    monitoring(m, root)
+    steps.ok("the examples for monitoring: metrics by HTTP and in a file")
     session_survives(m, context, alice, lambda: m.run("systemctl", "reload", *SERVICES))
     steps.ok("reload: a session goes on")
     session_survives(m, context, alice, lambda: m.run("systemctl", "restart", *SERVICES))
