@@ -32,7 +32,7 @@
 #define STOP_MS		(20 * 1000)	/* how long running sessions get after SIGTERM */
 #define KEEPER_MS	1000		/* between two attempts to reach authd's keeper */
 #define START_MS	2000		/* how long it may take to answer at start */
-#define RESTART_MS	3000		/* for which connections wait when the keeper goes: authd may just be started anew */
+#define RESTART_MS	3000		/* for which connections wait when the keeper goes, or is not there yet: authd may just be started */
 #define REST_MS		100		/* pause after an error that would come again at once */
 
 #define EVENTS		16		/* taken at once */
@@ -356,8 +356,13 @@ keeper_seek(void)
 	if (state.keeper != -1) {
 		event_set(EPOLL_CTL_ADD, state.keeper, EPOLLIN, OF_KEEPER, 0);
 		state.rest_until = 0;
-	} else if (!state.keeper_missed)
+	} else if (!state.keeper_missed) {
 		log_text(LOG_ERR, "authd's keeper cannot be reached: %s; no TLS until it runs", strerror(errno));
+		/* a service manager may start both at once */
+		if (state.rest_until == 0)
+			state.rest_until = clock_ms() + RESTART_MS;
+		state.keeper_again = clock_ms() + REST_MS;
+	}
 	state.keeper_missed = state.keeper == -1;
 }
 
