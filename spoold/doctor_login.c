@@ -190,8 +190,8 @@ password_read(char *password, size_t size)
 	if (terminal) {
 		silent = before;
 		silent.c_lflag &= ~(tcflag_t)ECHO;
+		tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);	/* before the question: what is typed after it counts */
 		fputs("Password (empty: no login is tried): ", stderr);
-		tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
 	}
 	while (used < size - 1 && read(STDIN_FILENO, password + used, 1) == 1 && password[used] != '\n')
 		used++;
