@@ -22,6 +22,9 @@ def pytest_runtest_setup(item):
 
 
 def pytest_terminal_summary(terminalreporter):
+    if "POSTERN_FAILED" in os.environ:
+        failed = [r.nodeid for r in terminalreporter.getreports("failed") + terminalreporter.getreports("error")]
+        pathlib.Path(os.environ["POSTERN_FAILED"]).write_text("".join(x + "\n" for x in failed))
     if WITHOUT_ROOT:
         terminalreporter.section("NOT TESTED, for want of root", sep="!")
         terminalreporter.line("%d tests of root mode were skipped: real accounts, PAM passwords, setuid workers," % len(WITHOUT_ROOT))
