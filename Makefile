@@ -14,7 +14,7 @@ HARDEN ?= -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection 
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -Ilib $(OPTIMISE) -g $(WARN) $(HARDEN) -fPIE -ffunction-sections -MMD -MP $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed,--gc-sections $(LDFLAGS)
 
-LIB_SOURCES = lib/catalogue.c lib/chains.c lib/advice.c lib/conf.c lib/histogram.c lib/language.c lib/log.c lib/messages.c lib/privilege.c lib/sandbox.c lib/system.c lib/wire.c
+LIB_SOURCES = lib/catalogue.c lib/chains.c lib/advice.c lib/conf.c lib/histogram.c lib/language.c lib/log.c lib/messages.c lib/print.c lib/privilege.c lib/sandbox.c lib/system.c lib/wire.c
 LIB_LIBS = -linih -lsodium -lseccomp
 
 include pop3d/sources.mk authd/sources.mk spoold/sources.mk

@@ -105,19 +105,6 @@ static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
     "see authctl(8)";
 
 int
-complain(const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	fputs("authctl: ", stderr);
-	vfprintf(stderr, format, ap);
-	fputc('\n', stderr);
-	va_end(ap);
-	return 1;
-}
-
-int
 complain_store(const struct conf *c)
 {
 	return complain("%s: %s; nothing was changed", c->db, errno == EPROTO ? "a record of another version" : strerror(errno));

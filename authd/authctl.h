@@ -8,6 +8,7 @@
 
 #include "conf.h"
 #include "hash.h"
+#include "print.h"
 #include "store.h"
 
 /* What the command line says after the command. */
@@ -45,26 +46,10 @@ int command_secret(const struct conf *c, const struct arguments *a);
 int command_import(const struct conf *c, const struct arguments *a);
 int command_test(const struct conf *c, const struct arguments *a);
 
-/*
- * JSON on the standard output: an array, a row of it a line. Each row is begun with json_row and, if it is an object,
- * filled with keys and ended with json_done. Begin with { 0 }.
- */
-struct json {
-	unsigned long rows;
-	unsigned values;	/* of this row */
-};
-void json_row(struct json *j);
-void json_string(struct json *j, const char *key, const char *value);	/* NULL: null */
-void json_number(struct json *j, const char *key, int64_t value);
-void json_bool(struct json *j, const char *key, bool value);
-void json_time(struct json *j, const char *key, int64_t when);	/* 0: null */
-void json_done(const struct json *j);
-void json_alone(const char *value);	/* a row that is no object */
-void json_end(const struct json *j);
-
 #define TIME_TEXT	32
 /* Seconds since 1970 as "2026-11-22T16:40Z"; NULL for 0. */
 const char *time_text(char text[static TIME_TEXT], int64_t when);
+void json_time(struct json *j, const char *key, int64_t when);	/* 0: null */
 
 /* How far long work has come: on the standard error, if that is a terminal, five times a second. Begin with { 0 }. */
 struct progress {
@@ -75,9 +60,7 @@ void progress_show(struct progress *p, unsigned long done, int64_t octets, int64
 /* What takes the line's place, "" for nothing; if there was one. */
 void progress_say(const struct progress *p, const char *what);
 
-/* "authctl: ..." on the standard error; returns 1. */
-int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The same for a failed change: names the file and errno. */
+/* Complains of a failed change: names the file and errno. */
 int complain_store(const struct conf *c);
 
 /*

@@ -152,14 +152,14 @@ print_app(const struct store_app *app, int64_t used)
 static void
 json_app(struct json *j, const struct store_app *app, int64_t used)
 {
-	json_row(j);
+	json_open(j, NULL, '{');
 	json_string(j, "name", app->name);
 	json_time(j, "created", app->created);
 	json_time(j, "expires", app->expires);
 	json_string(j, "from", app->from[0] != '\0' ? app->from : NULL);
 	json_bool(j, "no_delete", app->no_delete);
 	json_time(j, "used", used);
-	json_done(j);
+	json_close(j, '}');
 }
 
 int
@@ -168,7 +168,7 @@ command_app_list(const struct conf *c, const struct arguments *a)
 	static struct store_user u;
 	struct account account;
 	struct memory m;
-	struct json j = { 0 };
+	struct json j = { .file = stdout };
 	int found = look(c, a->word[0], &u, &account);
 
 	if (found != 1)
@@ -176,13 +176,17 @@ command_app_list(const struct conf *c, const struct arguments *a)
 	memset(&m, 0, sizeof m);
 	if (memory_open(c) == 0)
 		memory_find(a->word[0], u.digest, &m);
+	if (a->json)
+		json_open(&j, NULL, '[');
 	for (uint32_t i = 0; i < u.apps; i++)
 		if (a->json)
 			json_app(&j, &u.app[i], m.used[i]);
 		else
 			print_app(&u.app[i], m.used[i]);
-	if (a->json)
+	if (a->json) {
+		json_close(&j, ']');
 		json_end(&j);
+	}
 	memory_end();
 	sodium_memzero(&u, sizeof u);
 	sodium_memzero(&m, sizeof m);

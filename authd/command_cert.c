@@ -158,21 +158,24 @@ command_cert_list(const struct conf *c, const struct arguments *a)
 	static struct store_user u;
 	struct account account;
 	char text[2 * STORE_FINGERPRINT + 1];
-	struct json j = { 0 };
+	struct json j = { .file = stdout };
 	int found = look(c, a->word[0], &u, &account);
 
 	if (found != 1)
 		return found == 0 ? complain("%s: no such user in %s", a->word[0], c->db) : 1;
+	if (a->json)
+		json_open(&j, NULL, '[');
 	for (uint32_t i = 0; i < u.certificates; i++) {
 		fingerprint_print(text, u.certificate[i]);
-		if (a->json) {
-			json_row(&j);
-			json_alone(text);
-		} else
+		if (a->json)
+			json_string(&j, NULL, text);
+		else
 			printf("%s\n", text);
 	}
-	if (a->json)
+	if (a->json) {
+		json_close(&j, ']');
 		json_end(&j);
+	}
 	sodium_memzero(&u, sizeof u);
 	return 0;
 }

@@ -348,21 +348,21 @@ print_user(const char *name, const struct store_user *u, const char *maildrop, c
 static void
 json_user(struct json *j, const char *name, const struct store_user *u, const char *maildrop, const struct account *account)
 {
-	json_row(j);
+	json_open(j, NULL, '{');
 	json_string(j, "user", name);
 	json_bool(j, "locked", u->locked);
 	json_string(j, "maildrop", maildrop);
 	if (account->has_uid)
 		json_number(j, "uid", account->uid);
 	else
-		json_string(j, "uid", NULL);
+		json_null(j, "uid");
 	json_string(j, "password", u->hash[0] == '\0' ? NULL : hash_is_foreign(u->hash) ? "imported" : "own");
 	json_bool(j, "scram", u->scram.iterations > 0);
 	json_bool(j, "secret", u->secret_length > 0);
 	json_number(j, "apps", u->apps);
 	json_number(j, "certificates", u->certificates);
 	json_string(j, "server-copy", account->has_copy ? server_copy_name(account->server_copy) : NULL);
-	json_done(j);
+	json_close(j, '}');
 }
 
 static int
@@ -390,11 +390,11 @@ on_policy(const char *name, const struct account *a, void *arg)
 	if (!l->as_json)
 		printf("%s\taccount\t-\t-\tserver-copy=%s\n", name, server_copy_name(a->server_copy));
 	else {
-		json_row(&l->json);
+		json_open(&l->json, NULL, '{');
 		json_string(&l->json, "user", name);
 		json_bool(&l->json, "account", true);
 		json_string(&l->json, "server-copy", server_copy_name(a->server_copy));
-		json_done(&l->json);
+		json_close(&l->json, '}');
 	}
 	return 0;
 }
@@ -402,12 +402,16 @@ on_policy(const char *name, const struct account *a, void *arg)
 int
 command_list(const struct conf *c, const struct arguments *a)
 {
-	struct listing l = { .as_json = a->json };
+	struct listing l = { .as_json = a->json, .json.file = stdout };
 
+	if (a->json)
+		json_open(&l.json, NULL, '[');
 	if (store_each(c->db, on_user, &l) == -1 || store_each_policy(c->db, on_policy, &l) == -1)
 		return complain_store(c);
-	if (a->json)
+	if (a->json) {
+		json_close(&l.json, ']');
 		json_end(&l.json);
+	}
 	return 0;
 }
 

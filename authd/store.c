@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "print.h"
 #include "store_db.h"
 
 /*
@@ -296,30 +297,6 @@ decode_meta(struct store_meta *meta, const uint8_t *record, size_t length)
 	return -1;
 }
 
-/* Well-formed UTF-8 (RFC 3629): no octet alone, no longer form than needed, no surrogates. */
-static bool
-is_utf8(const char *text)
-{
-	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
-	const unsigned char *at = (const unsigned char *)text;
-
-	while (*at != '\0') {
-		unsigned char lead = *at++;
-		unsigned more = lead < 0x80 ? 0 : lead >> 5 == 6 ? 1 : lead >> 4 == 14 ? 2 : lead >> 3 == 30 ? 3 : 4;
-		if (more == 4)
-			return false;
-		uint32_t point = more == 0 ? lead : lead & (0x3fu >> more);
-		for (unsigned i = 0; i < more; i++, at++) {
-			if (*at >> 6 != 2)
-				return false;
-			point = point << 6 | (*at & 0x3fu);
-		}
-		if (point < least[more] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
-			return false;
-	}
-	return true;
-}
-
 /* A name ends up in paths, log lines and PAM: what means something to any of them is not part of one. */
 const char *
 store_name_check(const char *name)
@@ -328,7 +305,7 @@ store_name_check(const char *name)
 	    "and no '.' or '-' in front";
 	size_t n = strlen(name);
 
-	if (n == 0 || n >= USER_SIZE || name[0] == '.' || name[0] == '-' || !is_utf8(name))
+	if (n == 0 || n >= USER_SIZE || name[0] == '.' || name[0] == '-' || !utf8_sound(name))
 		return accepted;
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)name[i] <= ' ' || name[i] == 0x7f || name[i] == '/' || name[i] == ':')

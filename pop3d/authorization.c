@@ -10,6 +10,7 @@
 
 #include "ask.h"
 #include "log.h"
+#include "print.h"
 #include "session.h"
 #include "system.h"
 
@@ -184,7 +185,7 @@ not_offered(struct session *s, enum mechanism m)
 static bool
 not_utf8(struct session *s, const char *argument)
 {
-	if (!s->utf8 || text_is_utf8(argument))
+	if (!s->utf8 || utf8_sound(argument))
 		return false;
 	output_err(&s->output, "that is not UTF-8");
 	return true;

@@ -46,29 +46,6 @@ on_utf8(struct session *s, char *argument)
 }
 
 bool
-text_is_utf8(const char *text)
-{
-	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
-	const unsigned char *at = (const unsigned char *)text;
-
-	while (*at != '\0') {
-		unsigned char lead = *at++;
-		unsigned more = lead < 0x80 ? 0 : lead >> 5 == 6 ? 1 : lead >> 4 == 14 ? 2 : lead >> 3 == 30 ? 3 : 4;
-		if (more == 4)
-			return false;
-		uint32_t point = more == 0 ? lead : lead & (0x3fu >> more);
-		for (unsigned i = 0; i < more; i++, at++) {
-			if (*at >> 6 != 2)
-				return false;
-			point = point << 6 | (*at & 0x3fu);
-		}
-		if (point < least[more] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff))
-			return false;
-	}
-	return true;
-}
-
-bool
 header_needs_utf8(int fd, off_t offset, uint64_t length)
 {
 	unsigned char buffer[4096];

@@ -99,8 +99,6 @@ enum event on_capa(struct session *s, char *argument);
 /* LANG in both states, UTF8 in the first (RFC 6856). */
 enum event on_lang(struct session *s, char *argument);
 enum event on_utf8(struct session *s, char *argument);
-/* Well-formed UTF-8 (RFC 3629)? */
-bool text_is_utf8(const char *text);
 /* Has the header of the message that is there an octet that is not ASCII? What cannot be read has none. */
 bool header_needs_utf8(int fd, off_t offset, uint64_t length);
 

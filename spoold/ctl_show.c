@@ -196,10 +196,7 @@ json_view(const struct view *v)
 	json_bool(&j, "exists", (s->flags & SHOWN_MISSING) == 0);
 	json_bool(&j, "writable", (s->flags & (SHOWN_READONLY | SHOWN_MISSING)) == 0);
 	json_time(&j, "changed", s->changed);
-	if (s->failure == FAILURE_COUNT)
-		json_null(&j, "failure");
-	else
-		json_string(&j, "failure", failure_text(s->failure));
+	json_string(&j, "failure", s->failure == FAILURE_COUNT ? NULL : failure_text(s->failure));
 	if (counted) {
 		json_number(&j, "messages", s->messages);
 		json_number(&j, "octets", (int64_t)s->octets);

@@ -23,10 +23,7 @@ found(struct doctor *d, enum finding f, const char *step, const char *remedy, co
 		json_string(d->json, "step", step);
 		json_string(d->json, "result", words[f]);
 		json_string(d->json, "text", text);
-		if (remedy != NULL)
-			json_string(d->json, "remedy", remedy);
-		else
-			json_null(d->json, "remedy");
+		json_string(d->json, "remedy", remedy);
 		json_close(d->json, '}');
 		return;
 	}
@@ -41,6 +38,30 @@ found(struct doctor *d, enum finding f, const char *step, const char *remedy, co
 	fflush(stdout);
 }
 
+static void
+begin(struct doctor *d)
+{
+	if (d->json == NULL)
+		return;
+	json_open(d->json, NULL, '{');
+	json_open(d->json, "steps", '[');
+}
+
+/* What was found, in numbers. Returns the exit status. */
+static int
+end(struct doctor *d)
+{
+	if (d->json != NULL) {
+		json_close(d->json, ']');
+		for (int i = 0; i < FINDING_COUNT; i++)
+			json_number(d->json, words[i], d->count[i]);
+		json_close(d->json, '}');
+		json_end(d->json);
+	} else
+		printf("%u ok, %u warnings, %u failed\n", d->count[FINDING_OK], d->count[FINDING_WARNING], d->count[FINDING_FAILED]);
+	return d->count[FINDING_FAILED] > 0 ? 2 : d->count[FINDING_WARNING] > 0 ? 1 : 0;
+}
+
 int
 command_doctor(const struct conf *c, const struct arguments *a)
 {
@@ -52,21 +73,10 @@ command_doctor(const struct conf *c, const struct arguments *a)
 	struct doctor d = { .conf = c, .root = privilege_is_root(), .json = a->json ? &j : NULL,
 		.user = a->words > 0 ? a->word[0] : NULL, .connect = a->connect };
 
-	if (d.json != NULL) {
-		json_open(&j, NULL, '{');
-		json_open(&j, "steps", '[');
-	}
+	begin(&d);
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
 		steps[i](&d);
-	if (d.json != NULL) {
-		json_close(&j, ']');
-		for (int i = 0; i < FINDING_COUNT; i++)
-			json_number(&j, words[i], d.count[i]);
-		json_close(&j, '}');
-		json_end(&j);
-	} else
-		printf("%u ok, %u warnings, %u failed\n", d.count[FINDING_OK], d.count[FINDING_WARNING], d.count[FINDING_FAILED]);
-	return d.count[FINDING_FAILED] > 0 ? 2 : d.count[FINDING_WARNING] > 0 ? 1 : 0;
+	return end(&d);
 }
 
 int
@@ -75,18 +85,7 @@ doctor_cannot_begin(const char *error, bool json)
 	struct json j = { .file = stdout };
 	struct doctor d = { .json = json ? &j : NULL };
 
-	if (json) {
-		json_open(&j, NULL, '{');
-		json_open(&j, "steps", '[');
-	}
+	begin(&d);
 	found(&d, FINDING_FAILED, "configuration", "mend that line; postern.conf(5) has every key", "%s", error);
-	if (json) {
-		json_close(&j, ']');
-		for (int i = 0; i < FINDING_COUNT; i++)
-			json_number(&j, words[i], d.count[i]);
-		json_close(&j, '}');
-		json_end(&j);
-	} else
-		printf("0 ok, 0 warnings, 1 failed\n");
-	return 2;
+	return end(&d);
 }

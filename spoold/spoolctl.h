@@ -10,6 +10,7 @@
 #include "catalogue.h"
 #include "conf.h"
 #include "messages.h"
+#include "print.h"
 
 /* A command's words and options. */
 struct arguments {
@@ -35,10 +36,6 @@ int command_doctor(const struct conf *c, const struct arguments *a);
 /* The configuration cannot even be read. */
 int doctor_cannot_begin(const char *error, bool json);
 
-/* Writes "spoolctl: ..." to standard error. Returns 1. */
-int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
-
 /* ctl_talk.c: the control sockets. */
 
 /* A conversation on run-dir/NAME; -1 with errno. */
@@ -52,28 +49,13 @@ void talk_answer(int control, struct message *m);
 /* All sessions that there are, the caller's to free; NULL with errno. */
 struct body_spool_session *talk_sessions(const struct conf *c, size_t *count);
 
-/* ctl_print.c: values on a terminal, and JSON. */
+/* ctl_print.c: values on a terminal and in JSON. */
 
-/* What is not printable is shown as \xHH: names and paths are made by others. */
-void print_safe(FILE *f, const char *text);
 /* "2026-01-31T12:00:00+0100"; "-" for 0. */
 const char *print_time(int64_t when, char *text, size_t size);
 #define TIME_SIZE 40
-
-/* One JSON value after another; commas are put where they belong. */
-struct json {
-	FILE *file;
-	bool more;
-};
-void json_open(struct json *j, const char *key, char bracket);
-void json_close(struct json *j, char bracket);
-void json_string(struct json *j, const char *key, const char *value);
-void json_number(struct json *j, const char *key, int64_t value);
-void json_bool(struct json *j, const char *key, bool value);
-void json_null(struct json *j, const char *key);
 /* null for 0. */
 void json_time(struct json *j, const char *key, int64_t when);
-void json_end(struct json *j);
 void json_session(struct json *j, const char *key, const struct body_spool_session *s);
 
 /* "3 of 40", on a terminal alone; done == total wipes it. */

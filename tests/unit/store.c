@@ -1,6 +1,6 @@
 /*
  * The user store: records and what is refused of them, changes and their crash safety, accounts, app passwords and secrets.
- * links: authd/store.c authd/store_edit.c authd/token.c authd/hash.c lib/accounts.c lib/conf.c lib/system.c lib/log.c
+ * links: authd/store.c authd/store_edit.c authd/token.c authd/hash.c lib/accounts.c lib/print.c lib/conf.c lib/system.c lib/log.c
  * libs: -ldb -lcrypt
  */
 #include <setjmp.h>
