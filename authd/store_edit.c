@@ -53,7 +53,7 @@ copy_all(int from, int to)
 	return 0;
 }
 
-/* A copy of `path` at `copy`, readable by its owner alone for now. Nothing to copy is an empty store: no file is made. */
+/* A copy of `path` at `copy`, readable by its owner alone. Nothing to copy is an empty store: no file is made. */
 static int
 copy_file(const char *path, const char *copy)
 {
