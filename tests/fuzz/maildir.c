@@ -24,7 +24,7 @@
 #include "system.h"
 #include "wire.h"
 
-#include "../../spoold/ask.h"
+#include "../ask_stub.h"
 #include "../../spoold/listing.h"
 #include "../../spoold/maildrop.h"
 
@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define TEXT_MOST	256
 static const char *const parts[] = { "new", "cur", "tmp", "." };
 
-static char directory[] = "/tmp/postern-fuzz-maildir-XXXXXX", journal_path[64], cache_path[64];
+static char directory[] = "/tmp/postern-fuzz-maildir-XXXXXX";
 static struct conf conf;
 static struct grant grant;
 static struct maildrop m;
@@ -48,38 +48,6 @@ static struct {
 	uint32_t length;
 	char text[TEXT_MOST];
 } was[MOST];
-
-void ask_open(int fd) { (void)fd; }
-void ask_resolved(const struct grant *g) { (void)g; }
-void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
-bool ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; return true; }
-bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
-
-void
-ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more)
-{
-	(void)what;
-	(void)result;
-	(void)milliseconds;
-	(void)count;
-	(void)more;
-}
-
-int
-ask_privileged(uint32_t what)
-{
-	if (what == PRIVILEGED_JOURNAL_DROP || what == PRIVILEGED_JOURNAL_SET_ASIDE)
-		unlink(journal_path);
-	return 0;
-}
-
-int
-ask_file(uint32_t what)
-{
-	if (what == PRIVILEGED_JOURNAL_FIND)
-		return open(journal_path, O_RDWR | O_CLOEXEC);
-	return open(what == PRIVILEGED_JOURNAL_MAKE ? journal_path : cache_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-}
 
 static void
 forget(void)

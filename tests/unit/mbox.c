@@ -25,52 +25,12 @@
 #include "log.h"
 #include "system.h"
 
-#include "../../spoold/ask.h"
+#include "../ask_stub.h"
 #include "../../spoold/maildrop.h"
 #include "../../spoold/scan.h"
 
 static char directory[] = "/tmp/postern-mbox-XXXXXX";
-static char path[64], journal_path[64], cache_path[64];
-static int dotlocks;
-static bool no_journal;
-
-void ask_open(int fd) { (void)fd; }
-void ask_resolved(const struct grant *g) { (void)g; }
-void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
-bool ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; return true; }
-bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
-
-void
-ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more)
-{
-	(void)what;
-	(void)result;
-	(void)milliseconds;
-	(void)count;
-	(void)more;
-}
-
-int
-ask_privileged(uint32_t what)
-{
-	if (what == PRIVILEGED_JOURNAL_DROP)
-		unlink(journal_path);
-	else if (what == PRIVILEGED_DOTLOCK_MAKE || what == PRIVILEGED_DOTLOCK_REMOVE)
-		dotlocks++;
-	return 0;
-}
-
-int
-ask_file(uint32_t what)
-{
-	if (what == PRIVILEGED_JOURNAL_FIND)
-		return open(journal_path, O_RDWR | O_CLOEXEC);
-	if (what == PRIVILEGED_JOURNAL_MAKE && no_journal) {
-		errno = ENOSPC;
-		return -1;
-	}
-	return open(what == PRIVILEGED_JOURNAL_MAKE ? journal_path : cache_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-}
+static char path[64];
 
 static struct conf conf;
 static struct grant grant;

@@ -1,0 +1,58 @@
+/*
+ * A worker's parent for tests that link a worker's files without one (spoold/ask.h): the journal and the cache are where the test says, and what happens
+ * to them and to dotlocks can be seen, or be made to fail.
+ */
+#ifndef POSTERN_TESTS_ASK_STUB_H
+#define POSTERN_TESTS_ASK_STUB_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "../spoold/ask.h"
+#include "messages.h"
+
+static char journal_path[64], cache_path[64];
+static bool keep_journal;	/* it is not removed when it is dropped: as after a crash */
+static bool no_journal;		/* none can be made */
+static int dotlocks;		/* made and removed */
+
+void ask_open(int fd) { (void)fd; }
+void ask_resolved(const struct grant *g) { (void)g; }
+void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
+bool ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; return true; }
+bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
+
+void
+ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more)
+{
+	(void)what;
+	(void)result;
+	(void)milliseconds;
+	(void)count;
+	(void)more;
+}
+
+int
+ask_privileged(uint32_t what)
+{
+	if ((what == PRIVILEGED_JOURNAL_DROP && !keep_journal) || what == PRIVILEGED_JOURNAL_SET_ASIDE)
+		unlink(journal_path);
+	if (what == PRIVILEGED_DOTLOCK_MAKE || what == PRIVILEGED_DOTLOCK_REMOVE)
+		dotlocks++;
+	return 0;
+}
+
+int
+ask_file(uint32_t what)
+{
+	if (what == PRIVILEGED_JOURNAL_FIND)
+		return open(journal_path, O_RDWR | O_CLOEXEC);
+	if (what == PRIVILEGED_JOURNAL_MAKE && no_journal) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return open(what == PRIVILEGED_JOURNAL_MAKE ? journal_path : cache_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+}
+
+#endif
