@@ -79,6 +79,19 @@ def mbox(messages, sender=b"sender@example.org"):
 
 # Processes
 
+def on_disk(store, path):
+    """Every message that is there, in order, and nothing else that looks like one; an mbox as it is."""
+    if store == "mbox":
+        return path.read_bytes()
+    found = [(n, (path / sub / n).read_bytes()) for sub in ("new", "cur") for n in os.listdir(path / sub)]
+    return [m for _, m in sorted(found)]
+
+
+def as_disk(store, messages):
+    """What on_disk says of these messages."""
+    return mbox(messages) if store == "mbox" else list(messages)
+
+
 class Watched:
     """A process whose standard error is collected line by line and can be waited on."""
 
@@ -516,14 +529,20 @@ class Postern:
                         trouble.append("%s: a password in its log: %r" % (d.name, line))
         return trouble
 
+    def kill(self):
+        """As a power cut ends them."""
+        for ds in self.daemons.values():
+            for d in ds:
+                d.kill()
+
     def close(self):
         try:
             trouble = self.stop()
         finally:
             sys.stdout.write(self.log())
+            self.kill()
             for ds in self.daemons.values():
                 for d in ds:
-                    d.kill()
                     d.close()
             shutil.rmtree(self.dir, ignore_errors=True)
         if trouble:

@@ -16,7 +16,7 @@ import time
 import pytest
 
 import harness
-from harness import PASSWORD, mbox, wire
+from harness import PASSWORD, as_disk, mbox, on_disk, wire
 
 MESSAGES = [b"Subject: %d\n\nmessage %d\n" % (i, i) + b"%d 456789\n" % i * 2000 for i in range(1, 7)]
 PASS = b"PASS " + PASSWORD.encode()
@@ -42,18 +42,6 @@ def mounted(tmp_path_factory):
     yield mount
     for path in at:
         call(libc.umount2, os.fsencode(path), 2)
-
-
-def on_disk(store, path):
-    """Every message that is there, and nothing else that looks like one."""
-    if store == "mbox":
-        return path.read_bytes()
-    found = [(n, (path / sub / n).read_bytes()) for sub in ("new", "cur") for n in os.listdir(path / sub)]
-    return [m for _, m in sorted(found)]
-
-
-def as_disk(store, messages):
-    return mbox(messages) if store == "mbox" else list(messages)
 
 
 def fill(path):
@@ -227,9 +215,7 @@ def image(make_postern, tmp_path):
     p = make_postern()
     i = Image(p, tmp_path)
     yield p, i
-    for daemons in p.daemons.values():
-        for d in daemons:
-            d.kill()
+    p.kill()
     i.umount()
 
 
@@ -420,9 +406,7 @@ def btrfs(make_postern, tmp_path):
     p = make_postern()
     b = Btrfs(p, tmp_path)
     yield p, b
-    for daemons in p.daemons.values():
-        for d in daemons:
-            d.kill()
+    p.kill()
     subprocess.run(["umount", b.at], check=True)
 
 

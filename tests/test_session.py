@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import harness
-from harness import mbox, wire
+from harness import as_disk, mbox, on_disk, wire
 
 MESSAGES = [b"Subject: %d\n\nmessage %d\n" % (i, i) for i in range(1, 6)]
 
@@ -27,18 +27,6 @@ def deliver(p, store, path, message, number):
         (path / "tmp" / name).write_bytes(message)
         p.own(path / "tmp" / name)
         os.rename(path / "tmp" / name, path / "new" / name)
-
-
-def on_disk(store, path):
-    """The messages that are there, in order."""
-    if store == "mbox":
-        return path.read_bytes()
-    found = [(n, (path / sub / n).read_bytes()) for sub in ("new", "cur") for n in os.listdir(path / sub)]
-    return [m for _, m in sorted(found)]
-
-
-def as_disk(store, messages):
-    return mbox(messages) if store == "mbox" else list(messages)
 
 
 def test_fetch_leaves(p, store):
