@@ -125,12 +125,11 @@ peer_add(enum peer_kind kind, int fd)
 static void
 peer_drop(struct peer *p)
 {
-	for (struct session *s = sessions; s != NULL; s = s->next) {
-		if (s->worker == p)
-			s->worker = NULL;
+	if (p->kind == PEER_WORKER)
+		p->session->worker = NULL;
+	for (struct session *s = p->kind == PEER_TOOL ? sessions : NULL; s != NULL; s = s->next)
 		if (s->tool == p)
 			s->tool = NULL;
-	}
 	struct peer **at = &peers;
 	while (*at != p)
 		at = &(*at)->next;
