@@ -75,6 +75,7 @@ static const struct key keys[] = {
 	NUMBER("pop3d", "login-timeout", login_timeout, "60", 1, 3600, "seconds, from 1 to 3600"),
 	NUMBER("pop3d", "idle-timeout", idle_timeout, "600", 1, 86400,
 	    "seconds, from 1 to 86400 (RFC 1939 wants at least 600)"),
+	NUMBER("pop3d", "minimum-rate", minimum_rate, "100", 0, 1000000, "octets a second, from 0 (any rate) to 1000000"),
 	NUMBER("pop3d", "prefork", prefork, "4", 0, 1000, "a number from 0 to 1000"),
 	{ "pop3d", "proxy-protocol-from", TYPE_NETWORKS, AT(proxy_protocol_from), "", NULL, 0, 0,
 	    "addresses and networks such as 192.0.2.1 2001:db8::/32" },

@@ -66,6 +66,7 @@ struct conf {
 	uint64_t max_per_address;	/* IPv4 by /32, IPv6 by /64 */
 	uint64_t login_timeout;		/* seconds */
 	uint64_t idle_timeout;		/* seconds */
+	uint64_t minimum_rate;		/* octets a second; 0: any */
 	uint64_t prefork;		/* processes waiting for a connection */
 	struct conf_networks proxy_protocol_from;
 	int language;			/* enum language: what LANG * means */

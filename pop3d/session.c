@@ -32,6 +32,9 @@ next_line(struct session *s, bool sasl, char **line, enum line_result *result)
 		}
 		if (!output_flush(&s->output))
 			return false;
+		/* from here on it is the client's turn, for the whole line: an octet now and then is no sign of life */
+		if (s->state == STATE_TRANSACTION && s->stream.deadline == 0)
+			s->stream.deadline = clock_ms() + s->stream.idle_ms;
 		char *room = line_room(&s->lines, &size);
 		size_t n = stream_read(&s->stream, room, size);
 		if (n == 0)
@@ -134,8 +137,6 @@ session_loop(struct session *s)
 	while (s->end == NULL) {
 		/* what was asked for ahead may be answered at any time, and is no reason to wake up */
 		s->stream.also = s->ahead == 0 ? s->worker : -1;
-		if (s->state == STATE_TRANSACTION)	/* for the whole line: an octet now and then is no sign of life */
-			s->stream.deadline = clock_ms() + s->stream.idle_ms;
 		if (!next_line(s, false, &line, &result))
 			break;
 		if (s->state == STATE_TRANSACTION)
@@ -317,6 +318,7 @@ session_run(const struct conf *c, const struct connection *connection)
 	s->started = clock_ms();
 	s->stream.deadline = s->started + (int64_t)c->login_timeout * 1000;
 	s->stream.idle_ms = (int)c->login_timeout * 1000;
+	s->stream.least = (uint32_t)c->minimum_rate;
 	if (client_behind(s)) {
 		/* What is not an Internet socket is a program on this host. */
 		s->loopback = s->hello.client[0] == '\0' || address_is_loopback(s->hello.client);

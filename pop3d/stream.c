@@ -39,16 +39,16 @@ stream_start(struct stream *s, int in, int out)
 static int
 wait_limit(const struct stream *s)
 {
-	int limit = s->idle_ms;
+	int64_t limit = s->idle_ms;
 
+	if (s->behind > 0)
+		limit -= s->behind / s->least;
 	if (s->deadline != 0) {
 		int64_t left = s->deadline - clock_ms();
-		if (left < 0)
-			left = 0;
 		if (left < limit)
-			limit = (int)left;
+			limit = left;
 	}
-	return limit;
+	return limit > 0 ? (int)limit : 0;
 }
 
 /* Waits for one direction. False when the time is over. */
@@ -134,12 +134,30 @@ stream_read(struct stream *s, char *buffer, size_t size)
 		}
 		if (n == 0)
 			s->failed = "client-gone";
-		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+		else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			s->behind = 0;
 			stream_wait(s, events == POLLIN ? s->in : s->out, events);
-		else if (errno != EINTR)
+		} else if (errno != EINTR)
 			s->failed = failure(errno);
 	}
 	return 0;
+}
+
+/* The client has something to take, and takes it when it likes. */
+static void
+wait_taken(struct stream *s, short events)
+{
+	int64_t begun = clock_ms();
+
+	stream_wait(s, events == POLLIN ? s->in : s->out, events);
+	s->behind += (clock_ms() - begun) * s->least;
+}
+
+static void
+taken(struct stream *s, size_t n)
+{
+	s->octets_out += n;
+	s->behind = s->behind > (int64_t)n * 1000 ? s->behind - (int64_t)n * 1000 : 0;
 }
 
 bool
@@ -149,11 +167,11 @@ stream_write(struct stream *s, const char *data, size_t length)
 		short events = POLLOUT;
 		ssize_t n = s->tls != NULL ? tls_write(s->tls, data, length, &events) : write(s->out, data, length);
 		if (n >= 0) {
-			s->octets_out += (size_t)n;
+			taken(s, (size_t)n);
 			data += n;
 			length -= (size_t)n;
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK)
-			stream_wait(s, events == POLLIN ? s->in : s->out, events);
+			wait_taken(s, events);
 		else if (errno != EINTR)
 			s->failed = failure(errno);
 	}

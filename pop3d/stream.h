@@ -15,6 +15,8 @@ struct stream {
 	bool also_ready;	/* it has something to say, or is gone */
 	int64_t deadline;	/* clock_ms() by which all must be over; 0: none */
 	int idle_ms;		/* how long one wait may last */
+	uint32_t least;		/* octets a second that the client must take while there are some for it; 0: any number */
+	int64_t behind;		/* by how many thousandths of an octet it is: never more than `least` for idle_ms; none once it is its turn to speak */
 	const char *failed;	/* why it came to an end: "client-gone", "timeout", "io-error"; NULL while it works */
 	uint64_t octets_in, octets_out;
 };
@@ -37,7 +39,10 @@ bool stream_has_input(const struct stream *s);
 /* Up to `size` octets, at least one. 0 if the client has closed or the time is over: s->failed says. */
 size_t stream_read(struct stream *s, char *buffer, size_t size);
 
-/* Writes all of it. False if that cannot be done: s->failed says. */
+/*
+ * Writes all of it. False if that cannot be done: s->failed says. A client that takes less than s->least over s->idle_ms has run out of time, even if it
+ * takes an octet now and then: so a reply takes no longer than idle_ms, and a second more for each `least` octets of it.
+ */
 bool stream_write(struct stream *s, const char *data, size_t length);
 
 #endif

@@ -1,4 +1,5 @@
 """What happens at each limit: a reply or a clean close, and nobody else notices."""
+import contextlib
 import pathlib
 import re
 import select
@@ -155,6 +156,30 @@ def test_one_who_never_reads(make_postern, store):
         assert harness.wait_pid(pid)
     with p.connect("slow") as c:
         assert c.stat()[0] == 1
+
+
+def test_one_who_takes_little(make_postern, store):
+    """It takes some of its mail all the time, and too little: as if the connection had dropped, after what idle-timeout allows."""
+    p = make_postern(conf={"pop3d": {"idle-timeout": 1, "minimum-rate": 1000000}})
+    p.user("slow", store, [b"Subject: big\n\n" + b"0123456789abcde\n" * 1024 * 1024 * 2, MESSAGE])
+    p.start()
+    with p.connect("slow") as slow:
+        pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
+        slow.ok(b"DELE 2")
+        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.ok(b"RETR 1")
+        for _ in range(3000):
+            if harness.wait_pid(pid, 0.02):
+                break
+            assert slow.socket.recv(2048)
+        else:
+            pytest.fail("it may take a little for ever")
+        p.daemon("pop3d").wait_line("event=session", "end=timeout", "user=slow")
+        with pytest.raises(AssertionError, match="ended in a multi-line answer"), contextlib.suppress(ConnectionResetError):
+            slow.body()
+            pytest.fail("half a message, and its end")
+    with p.connect("slow") as c:    # no UPDATE, and the maildrop is free
+        assert c.stat()[0] == 2
 
 
 def test_pipelined_input_is_bounded(make_postern):
