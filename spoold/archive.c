@@ -3,7 +3,8 @@
  *
  * In a Maildir a message moves by one rename, which a file system's journal has whole or not at all; the archive's
  * directory is synced before those that the message left. An mbox's archive is appended to and synced, and only then
- * is the mailbox cut: a crash between the two leaves a message in both, and never in none.
+ * is the mailbox cut: a crash between the two leaves a message in both, and never in none. The journal says before the
+ * first octet is appended where the archive ended, and whoever recovers takes back what the mailbox still has.
  */
 #include "archive.h"
 
@@ -96,12 +97,12 @@ archive_name(char to[static sizeof ARCHIVE_CUR + NAME_MAX], const char *name, un
 }
 
 int
-archive_file(int directory, const char *name)
+archive_file(int directory, const char *name, bool makes)
 {
 	struct stat st;
 	int how = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, fd = openat(directory, name, how), synced = 0;
 
-	if (fd == -1 && errno == ENOENT && (fd = openat(directory, name, how | O_CREAT | O_EXCL, 0600)) != -1) {
+	if (fd == -1 && errno == ENOENT && makes && (fd = openat(directory, name, how | O_CREAT | O_EXCL, 0600)) != -1) {
 		int at = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		synced = at != -1 ? fsync(at) : -1;
 		if (at != -1)
@@ -121,11 +122,65 @@ archive_file(int directory, const char *name)
 static const struct conf_set kinds = { .count = 1, .item = { LOCK_FCNTL } };
 static struct delivery_lock lock = { .kinds = &kinds, .directory = -1 };
 
-static int
-put(int fd, const char *from, size_t length, off_t *at)
+/* What is appended to an archive, as it is written, or only gone through to see whether it is there. */
+struct copy {
+	int archive, mbox;
+	off_t at;		/* in the archive */
+	off_t end;		/* where the archive ends; -1: it is being written */
+	char last[3];		/* what is before `at` */
+	bool other;		/* what is there is something else */
+};
+
+/* Octets that never reached the disk are zeros. */
+static bool
+is_there(const char *there, const char *from, size_t length)
 {
+	if (memcmp(there, from, length) == 0)
+		return true;
+	for (size_t i = 0; i < length; i++)
+		if (there[i] != from[i] && there[i] != '\0')
+			return false;
+	return true;
+}
+
+/* As far as the archive goes. */
+static int
+compare(struct copy *c, const char *from, size_t length)
+{
+	static char there[64 << 10];
+
+	while (length > 0 && c->at < c->end && !c->other) {
+		size_t want = length < sizeof there ? length : sizeof there;
+		if (c->end - c->at < (off_t)want)
+			want = (size_t)(c->end - c->at);
+		ssize_t n = pread(c->archive, there, want, c->at);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			errno = n == 0 ? EIO : errno;
+			return -1;
+		}
+		c->other = !is_there(there, from, (size_t)n);
+		from += n;
+		c->at += n;
+		length -= (size_t)n;
+	}
+	c->at += (off_t)length;
+	return 0;
+}
+
+static int
+put(struct copy *c, const char *from, size_t length)
+{
+	for (size_t i = length > sizeof c->last ? length - sizeof c->last : 0; i < length; i++) {
+		c->last[0] = c->last[1];
+		c->last[1] = c->last[2];
+		c->last[2] = from[i];
+	}
+	if (c->end != -1)
+		return compare(c, from, length);
 	while (length > 0) {
-		ssize_t n = pwrite(fd, from, length, *at);
+		ssize_t n = pwrite(c->archive, from, length, c->at);
 		if (n == -1 && errno == EINTR)
 			continue;
 		if (n <= 0) {
@@ -133,26 +188,26 @@ put(int fd, const char *from, size_t length, off_t *at)
 			return -1;
 		}
 		from += n;
-		*at += n;
+		c->at += n;
 		length -= (size_t)n;
 	}
 	return 0;
 }
 
 static int
-copy(int to, off_t *at, int from, struct range r)
+put_range(struct copy *c, struct range r)
 {
 	static char buffer[64 << 10];
 
 	while (r.length > 0) {
-		ssize_t n = pread(from, buffer, r.length < (off_t)sizeof buffer ? (size_t)r.length : sizeof buffer, r.start);
+		ssize_t n = pread(c->mbox, buffer, r.length < (off_t)sizeof buffer ? (size_t)r.length : sizeof buffer, r.start);
 		if (n == -1 && errno == EINTR)
 			continue;
 		if (n <= 0) {
 			errno = n == 0 ? ESTALE : errno;
 			return -1;
 		}
-		if (put(to, buffer, (size_t)n, at) == -1)
+		if (put(c, buffer, (size_t)n) == -1)
 			return -1;
 		r.start += n;
 		r.length -= n;
@@ -162,48 +217,83 @@ copy(int to, off_t *at, int from, struct range r)
 
 /* An empty line is before every From_ line but the first. */
 static int
-end_message(int fd, off_t *at)
+end_message(struct copy *c)
 {
-	char last[3];
-	size_t n = *at < (off_t)sizeof last ? (size_t)*at : sizeof last;
+	const char *last = c->last;
 
-	if (n == 0)
+	if (c->at == 0)
 		return 0;
-	if (pread(fd, last, n, *at - (off_t)n) != (ssize_t)n)
+	if (last[2] != '\n')
+		return put(c, "\n\n", 2);
+	if (c->at == 1 || last[1] == '\n' || (c->at > 2 && last[1] == '\r' && last[0] == '\n'))
+		return 0;
+	return put(c, "\n", 1);
+}
+
+static int
+put_all(struct copy *c, const struct range *range, size_t count)
+{
+	size_t n = c->at < (off_t)sizeof c->last ? (size_t)c->at : sizeof c->last;
+
+	if (n > 0 && pread(c->archive, c->last + sizeof c->last - n, n, c->at - (off_t)n) != (ssize_t)n)
 		return -1;
-	if (last[n - 1] != '\n')
-		return put(fd, "\n\n", 2, at);
-	if (n == 1 || last[n - 2] == '\n' || (n == 3 && last[1] == '\r' && last[0] == '\n'))
-		return 0;
-	return put(fd, "\n", 1, at);
+	for (size_t i = 0; i < count; i++)
+		if (end_message(c) == -1 || put_range(c, range[i]) == -1)
+			return -1;
+	return end_message(c);
 }
 
 int
-archive_append(int archive, int mbox, const struct range *range, size_t count, off_t *before)
+archive_begin(int archive, off_t *before)
 {
 	struct stat st;
-	int result = 0;
 
 	if (delivery_lock_take(&lock, archive, true) == -1)
 		return -1;
-	if (fstat(archive, &st) == -1) {
-		archive_keep();
-		return -1;
+	if (fstat(archive, &st) == 0) {
+		*before = st.st_size;
+		return 0;
 	}
-	*before = st.st_size;
-	off_t at = st.st_size;
-	for (size_t i = 0; result == 0 && i < count; i++)
-		if (end_message(archive, &at) == -1 || copy(archive, &at, mbox, range[i]) == -1)
-			result = -1;
-	if (result == 0)
-		result = end_message(archive, &at);
+	int saved = errno;
+	archive_keep();
+	errno = saved;
+	return -1;
+}
+
+int
+archive_append(int archive, int mbox, const struct range *range, size_t count, off_t before)
+{
+	struct copy c = { .archive = archive, .mbox = mbox, .at = before, .end = -1 };
+	int result = put_all(&c, range, count);
+
 	if (result == 0)
 		result = fsync(archive);
 	if (result == -1) {
 		int saved = errno;
-		archive_undo(archive, *before);
+		archive_undo(archive, before);
 		errno = saved;
 	}
+	return result;
+}
+
+/* What is in the archive and, as well, still in the mbox, and that alone, is taken back. */
+int
+archive_take_back(int archive, int mbox, const struct range *range, size_t count, off_t before)
+{
+	struct copy c = { .archive = archive, .mbox = mbox, .at = before };
+	struct stat st;
+	int result = 0;
+
+	if (archive_begin(archive, &c.end) == -1)
+		return -1;
+	if (c.end > before && fstat(mbox, &st) == 0 && range[count - 1].start + range[count - 1].length <= st.st_size) {
+		result = put_all(&c, range, count);
+		if (result == 0 && !c.other && c.at >= c.end)
+			result = ftruncate(archive, before) == 0 && fsync(archive) == 0 ? 1 : -1;
+	}
+	int saved = errno;
+	archive_keep();
+	errno = saved;
 	return result;
 }
 

@@ -27,6 +27,9 @@
  * Every step may be repeated, and recovery may be killed at any of them. Nothing is acted on unless the sums, the
  * inode, what stands before `first` and every octet in question agree; somebody else's changes are never written over.
  *
+ * Where a copy goes to an archive first, a NOTE says so before that, and where the archive ended: should the UPDATE not
+ * come to pass, what was copied is taken back by whoever finds the note without a header.
+ *
  * What is assumed of the file system: what was there before a successful fsync is there after a power cut, size
  * included; until then each write may have happened, or not, or in part (any octets of it), in any order. What an
  * fsync that failed was to write may never be, unless it is written again. A truncation that was not synced has
@@ -65,7 +68,8 @@
 #define MARK_SURE	16			/* so many octets are not met by chance */
 #define FRONT		BLOCK			/* of the mailbox's start, and before `first`, so much is known */
 
-enum layout { AT_HEADER = 0, AT_SLOT = BLOCK, AT_TABLE = 3 * BLOCK };	/* two slots, in turn */
+/* Two slots, in turn. The note is where nothing is being written while it is needed. */
+enum layout { AT_HEADER = 0, AT_SLOT = BLOCK, AT_NOTE = AT_SLOT + BLOCK / 2, AT_TABLE = 3 * BLOCK };
 
 enum phase { PHASE_COMMITTED = 1, PHASE_SEALED = 2 };
 
@@ -100,6 +104,14 @@ struct slot {
 	uint8_t digest[32];				/* of the header's digest and all above */
 };
 
+/* What goes to an archive first. */
+struct note {
+	uint64_t archive;
+	uint64_t before;
+	uint64_t count;					/* ranges in the table */
+	uint8_t digest[32];				/* of all above and the table */
+};
+
 #pragma GCC diagnostic pop
 
 /* Reads a file forward through a window. */
@@ -126,6 +138,7 @@ struct update {
 	int mbox;
 	int journal;
 	bool no_clone;
+	off_t noted;					/* so long the journal was with its note; 0: it had none */
 	struct header h;
 	struct slot s;
 	off_t size, first, left;			/* as in the header, with what was appended counted in */
@@ -635,15 +648,15 @@ undo(struct update *u)
 	return sync_file(u->mbox);
 }
 
-/* model: ERASE. The journal holds nothing, on disk. */
+/* model: ERASE. The journal holds nothing but its note, on disk. */
 static int
-erase(int journal)
+erase(const struct update *u)
 {
 	static const struct header none;
 
-	if (truncate_file(journal, 0) == -1 && write_all(journal, &none, sizeof(none), AT_HEADER) == -1)
+	if ((u->noted > 0 || truncate_file(u->journal, 0) == -1) && write_all(u->journal, &none, sizeof(none), AT_HEADER) == -1)
 		return -1;
-	return sync_file(journal);
+	return sync_file(u->journal);
 }
 
 /* ---- apply */
@@ -718,7 +731,7 @@ retreat(struct update *u, bool moved)
 	int saved = errno;
 	enum journal_outcome outcome = JOURNAL_UNCHANGED;
 
-	if ((moved && undo(u) == -1) || erase(u->journal) == -1)
+	if ((moved && undo(u) == -1) || erase(u) == -1)
 		outcome = JOURNAL_PENDING;
 	errno = saved;
 	return outcome;
@@ -742,7 +755,7 @@ apply_moving(struct update *u, const struct range *gone, size_t count, ino_t ino
 	if (describe(u, inode, count) == -1 || save(u, gone) == -1) {
 		int saved = errno;
 
-		(void)truncate_file(u->journal, 0);	/* gives the room back; there is no header */
+		(void)truncate_file(u->journal, u->noted);	/* gives the room back; there is no header */
 		errno = saved;
 		return JOURNAL_UNCHANGED;
 	}
@@ -766,23 +779,107 @@ apply_cut(int mbox, off_t left)
 	return sync_file(mbox) == -1 ? JOURNAL_PENDING : JOURNAL_APPLIED;
 }
 
+/* ---- the note */
+
+static void
+digest_note(const struct note *n, const struct range *gone, uint8_t digest[static 32])
+{
+	crypto_generichash_state s;
+
+	(void)crypto_generichash_init(&s, NULL, 0, 32);
+	(void)crypto_generichash_update(&s, (const uint8_t *)n, offsetof(struct note, digest));
+	(void)crypto_generichash_update(&s, (const uint8_t *)gone, n->count * sizeof(*gone));
+	(void)crypto_generichash_final(&s, digest, 32);
+}
+
+/* model: NOTE */
+int
+journal_note(int journal, const struct journal_note *to, const struct range *gone, size_t count)
+{
+	struct note n = { .archive = to->archive, .before = (uint64_t)to->before, .count = count };
+	struct stat st;
+
+	if (fstat(journal, &st) == -1)
+		return -1;
+	if (st.st_size != 0) {
+		errno = EEXIST;
+		return -1;
+	}
+	digest_note(&n, gone, n.digest);
+	if (write_all(journal, &n, sizeof(n), AT_NOTE) == -1 || write_all(journal, gone, count * sizeof(*gone), AT_TABLE) == -1)
+		return -1;
+	return sync_file(journal);
+}
+
+int
+journal_noted(int journal, struct journal_note *to, struct range **gone, size_t *count)
+{
+	struct note n;
+	struct range *table = NULL;
+	uint8_t digest[32];
+	struct stat st;
+	ssize_t have;
+	int r = 0;
+
+	if (fstat(journal, &st) == -1 || (have = read_some(journal, &n, sizeof(n), AT_NOTE)) == -1)
+		return -1;
+	if ((size_t)have < sizeof(n) || n.count == 0 || st.st_size < AT_TABLE ||
+	    n.count > (uint64_t)(st.st_size - AT_TABLE) / sizeof(*table))
+		return 0;
+	if ((table = malloc(n.count * sizeof(*table))) == NULL || read_all(journal, table, n.count * sizeof(*table), AT_TABLE) == -1)
+		r = -1;
+	if (r == 0) {
+		digest_note(&n, table, digest);
+		r = memcmp(digest, n.digest, sizeof(digest)) == 0;
+	}
+	if (r != 1) {
+		free(table);
+		return r;
+	}
+	*to = (struct journal_note){ .archive = (ino_t)n.archive, .before = (off_t)n.before };
+	*gone = table;
+	*count = (size_t)n.count;
+	return 1;
+}
+
+/* Has it a note of just these, and nothing else? Then *noted is its length, or 0 if it is empty. -1 with errno. */
+static int
+only_noted(int journal, const struct range *gone, size_t count, off_t *noted)
+{
+	struct stat st;
+	uint8_t digest[32];
+	struct header h;
+	struct note n;
+	off_t length = AT_TABLE + (off_t)(count * sizeof(*gone));
+
+	*noted = 0;
+	if (fstat(journal, &st) == -1)
+		return -1;
+	if (st.st_size == 0)
+		return 0;
+	if (st.st_size == length) {
+		if (read_all(journal, &h, sizeof(h), AT_HEADER) == -1 || read_all(journal, &n, sizeof(n), AT_NOTE) == -1)
+			return -1;
+		if (n.count == count && sodium_is_zero((const uint8_t *)&h, sizeof(h))) {
+			digest_note(&n, gone, digest);
+			*noted = memcmp(digest, n.digest, sizeof(digest)) == 0 ? length : 0;
+		}
+	}
+	if (*noted > 0)
+		return 0;
+	errno = EEXIST;
+	return -1;
+}
+
 /* 0 if all is as journal_apply asks; -1 with errno. */
 static int
-apply_check(int mbox, int journal, off_t size, struct stat *st)
+apply_check(int mbox, off_t size, struct stat *st)
 {
-	struct stat js;
 	int flags;
 
 	if (fstat(mbox, st) == -1 || (flags = fcntl(mbox, F_GETFL)) == -1)
 		return -1;
 	errno = !S_ISREG(st->st_mode) || (flags & O_APPEND) != 0 ? EINVAL : st->st_size != size ? ESTALE : 0;
-	if (errno != 0)
-		return -1;
-	if (journal == -1)
-		return 0;
-	if (fstat(journal, &js) == -1)
-		return -1;
-	errno = js.st_size != 0 ? EEXIST : 0;
 	return errno != 0 ? -1 : 0;
 }
 
@@ -792,9 +889,10 @@ journal_apply(int mbox, int journal, const struct range *gone, size_t count, off
 	enum journal_outcome outcome = JOURNAL_UNCHANGED;
 	struct update *u;
 	struct stat st;
-	off_t left;
+	off_t left, noted = 0;
 
-	if ((left = ranges_leave(gone, count, size)) == -1 || apply_check(mbox, journal, size, &st) == -1)
+	if ((left = ranges_leave(gone, count, size)) == -1 || apply_check(mbox, size, &st) == -1 ||
+	    (journal != -1 && only_noted(journal, gone, count, &noted) == -1))
 		return JOURNAL_UNCHANGED;
 	if (count == 0)
 		return JOURNAL_APPLIED;
@@ -806,6 +904,7 @@ journal_apply(int mbox, int journal, const struct range *gone, size_t count, off
 	}
 	if ((u = update_new(mbox, journal)) == NULL)
 		return JOURNAL_UNCHANGED;
+	u->noted = noted;
 	u->size = size;
 	u->first = gone[0].start;
 	u->left = left;

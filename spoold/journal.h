@@ -32,11 +32,25 @@ enum journal_outcome {
 
 /*
  * Takes `gone` (sorted, apart or touching, none empty, all inside) out of a mailbox of exactly `size` octets (else
- * ESTALE: look again). `journal` is empty (else EEXIST: recover first), or -1 if none can be had: then only what
+ * ESTALE: look again). `journal` is empty but for a note (else EEXIST: recover first), or -1 if none can be had: then only what
  * moves nothing is done (a tail, or all of it), and the rest is ENOENT. A journal is not touched where none is
  * needed. JOURNAL_PENDING without a journal: truncated, but not known to be on disk.
  */
 enum journal_outcome journal_apply(int mbox, int journal, const struct range *gone, size_t count, off_t size);
+
+/* Where a copy of what goes is put before it goes: behind the first `before` octets of the file with this inode. */
+struct journal_note {
+	ino_t archive;
+	off_t before;
+};
+
+/*
+ * Notes in the empty journal (else EEXIST), before the first octet is copied, what goes where; synced. After that
+ * journal_apply takes the journal for empty, and the note stays until it is dropped. 0, or -1 with errno.
+ */
+int journal_note(int journal, const struct journal_note *n, const struct range *gone, size_t count);
+/* After JOURNAL_NOTHING: 1 with what was noted (*gone is the caller's to free), 0 if nothing was, -1 with errno. */
+int journal_noted(int journal, struct journal_note *n, struct range **gone, size_t *count);
 
 /* Does taking these out move anything, so that journal_apply needs a journal? */
 bool journal_needed(const struct range *gone, size_t count, off_t size);

@@ -169,17 +169,19 @@ mbox_reader(const struct mbox *b)
 static void
 mbox_archive_home(struct maildrop *m, struct mbox *b)
 {
+	bool makes = m->grant->server_copy == COPY_ARCHIVE;	/* else it is only needed to finish what was cut off */
 	const char *wrong;
 	struct stat st;
 
-	if (m->grant->server_copy != COPY_ARCHIVE || m->grant->home[0] == '\0' || faccessat(b->directory, ".", W_OK, 0) == 0)
+	if ((!makes && !m->journal) || m->grant->home[0] == '\0' || faccessat(b->directory, ".", W_OK, 0) == 0)
 		return;
 	int home = path_open_directory(m->grant->home, m->grant->uid, (uid_t)m->conf->min_uid, O_PATH, &wrong);
 	if (home != -1)
-		b->archive = archive_file(home, "mbox");
-	if (b->archive == -1 || fstat(b->archive, &st) == -1 || (st.st_dev == b->device && st.st_ino == b->inode))
+		b->archive = archive_file(home, "mbox", makes);
+	bool wrong_one = b->archive != -1 && (fstat(b->archive, &st) == -1 || (st.st_dev == b->device && st.st_ino == b->inode));
+	if (wrong_one || (b->archive == -1 && makes))
 		log_text(LOG_WARNING, "%s/mbox cannot be the archive: %s", m->grant->home, b->archive == -1 ? strerror(errno) : "it is the maildrop");
-	if (b->archive != -1 && st.st_dev == b->device && st.st_ino == b->inode) {
+	if (wrong_one) {
 		close(b->archive);
 		b->archive = -1;
 	}
@@ -227,6 +229,45 @@ mbox_open(struct maildrop *m)
 	return 0;
 }
 
+/* The archive that is beside the mbox; -1 with errno. */
+static int
+archive_beside(const struct mbox *b, bool makes)
+{
+	char name[sizeof b->name + 16];
+
+	if (snprintf(name, sizeof name, ".%s.archive", b->name) < NAME_MAX)
+		return archive_file(b->directory, name, makes);
+	errno = ENAMETOOLONG;
+	return -1;
+}
+
+/* An UPDATE did not come to pass: what it had copied to the archive is taken back. 0, or -1. */
+static int
+mbox_unarchive(struct maildrop *m, struct mbox *b, int journal)
+{
+	struct journal_note n;
+	struct range *range;
+	struct stat st;
+	size_t count;
+	int noted = journal_noted(journal, &n, &range, &count), result = 0;
+
+	if (noted != 1)
+		return noted == 0 ? 0 : maildrop_fail(m, "journal");
+	int fd = b->archive != -1 ? b->archive : archive_beside(b, false);
+	if (fd != -1 && fstat(fd, &st) == 0 && st.st_ino == n.archive)
+		result = archive_take_back(fd, b->fd, range, count, n.before);	/* model: UNARCHIVE */
+	else
+		log_text(LOG_ERR, "%s: the archive of the UPDATE that was cut off cannot be found: it is let alone", m->path);
+	int saved = errno;
+	if (fd != -1 && fd != b->archive)
+		close(fd);
+	free(range);
+	errno = saved;
+	if (result == 1)
+		log_text(LOG_NOTICE, "%s: what was copied to the archive and is still in the mbox was taken back", m->path);
+	return result == -1 ? maildrop_fail(m, "archive") : 0;
+}
+
 /* Under the delivery locks: finishes what an earlier UPDATE left. */
 static int
 mbox_recover(struct maildrop *m, struct mbox *b, int journal)
@@ -247,6 +288,8 @@ mbox_recover(struct maildrop *m, struct mbox *b, int journal)
 	if (state == JOURNAL_FAILED)
 		return maildrop_fail(m, "recover");
 	b->changed = true;
+	if (state == JOURNAL_NOTHING && mbox_unarchive(m, b, journal) == -1)
+		return -1;
 	int error = ask_privileged(state == JOURNAL_NOTHING || state == JOURNAL_DONE ? PRIVILEGED_JOURNAL_DROP :
 	    PRIVILEGED_JOURNAL_SET_ASIDE);
 	if (error == 0)
@@ -367,6 +410,10 @@ mbox_scan_store(struct maildrop *m)
 	if (delivery_lock_take(&b->delivery, b->fd, journal != -1 && !m->readonly) == -1)
 		return maildrop_fail(m, "delivery locks");
 	int result = journal != -1 ? mbox_recover(m, b, journal) : 0;
+	if (b->archive != -1 && m->grant->server_copy != COPY_ARCHIVE) {
+		close(b->archive);
+		b->archive = -1;
+	}
 	if (result == 0)
 		result = mbox_scan_locked(m, b, old);
 	delivery_lock_release(&b->delivery);
@@ -1003,42 +1050,55 @@ out:
 	free(gone);
 }
 
-/* Copies the cuts to the archive, if that is where they are to go. 0 with *before, or -1. */
+/* Copies the cuts to the archive. 0 with *before, and the archive is locked, or -1 with errno. */
 static int
-mbox_archive(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t *before)
+mbox_archive(struct mbox *b, const struct cuts *c, int journal, off_t *before)
 {
-	char name[sizeof b->name + 16];
+	struct stat st;
 
-	if (m->grant->server_copy != COPY_ARCHIVE)
-		return 0;
-	if (b->archive == -1 && snprintf(name, sizeof name, ".%s.archive", b->name) < NAME_MAX)
-		b->archive = archive_file(b->directory, name);
-	if (b->archive == -1 || archive_append(b->archive, b->fd, c->range, c->count, before) == -1)
-		return maildrop_fail(m, "archive");
-	return 0;
+	if (b->archive == -1 && (b->archive = archive_beside(b, true)) == -1)
+		return -1;
+	if (fstat(b->archive, &st) == -1 || archive_begin(b->archive, before) == -1)
+		return -1;
+	struct journal_note n = { .archive = st.st_ino, .before = *before };
+	if (journal_note(journal, &n, c->range, c->count) == -1) {
+		int saved = errno;
+		archive_keep();
+		errno = saved;
+		return -1;
+	}
+	return archive_append(b->archive, b->fd, c->range, c->count, *before);
+}
+
+/* Under a journal if it needs one, as an archive does. Errno as journal_apply's. */
+static enum journal_outcome
+mbox_cut_journaled(struct mbox *b, const struct cuts *c, off_t size, bool archives, int journal)
+{
+	off_t before = 0;
+
+	if (archives && mbox_archive(b, c, journal, &before) == -1)	/* model: ARCHIVE */
+		return JOURNAL_UNCHANGED;
+	enum journal_outcome outcome = journal_apply(b->fd, journal, c->range, c->count, size);
+	int saved = errno;
+	if (archives && outcome == JOURNAL_UNCHANGED)
+		archive_undo(b->archive, before);	/* model: UNARCHIVE */
+	else if (archives)
+		archive_keep();
+	errno = saved;
+	return outcome;
 }
 
 /* Takes the cuts out. 0, or -1. */
 static int
 mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 {
+	bool archives = m->grant->server_copy == COPY_ARCHIVE;
 	int journal = -1;
-	off_t before = 0;
 
-	if (mbox_archive(m, b, c, &before) == -1)	/* model: ARCHIVE */
-		return -1;
-	if (journal_needed(c->range, c->count, size) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1) {
-		maildrop_fail(m, "journal");
-		if (b->archive != -1)
-			archive_undo(b->archive, before);
-		return -1;
-	}
-	enum journal_outcome outcome = journal_apply(b->fd, journal, c->range, c->count, size);
+	if ((archives || journal_needed(c->range, c->count, size)) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
+		return maildrop_fail(m, "journal");
+	enum journal_outcome outcome = mbox_cut_journaled(b, c, size, archives, journal);
 	int saved = errno;
-	if (b->archive != -1 && outcome == JOURNAL_UNCHANGED)
-		archive_undo(b->archive, before);	/* model: UNARCHIVE */
-	else if (b->archive != -1)
-		archive_keep();
 	if (journal != -1) {
 		close(journal);
 		/* one that was there before is somebody's unfinished UPDATE */

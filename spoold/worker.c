@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,9 @@ resolve(const struct conf *c, uint32_t *failure)
 		.server_copy = c->server_copy };
 	string_copy(grant.user, sizeof grant.user, job->user);
 	string_copy(l->kind == MAILDROP_MBOX ? grant.mbox : grant.maildir, PATH_SIZE, l->path);
+	/* the archive of an mbox may be there */
+	const struct passwd *pw = getpwuid(l->uid);
+	string_copy(grant.home, sizeof grant.home, pw != NULL ? pw->pw_dir : "");
 	return 0;
 }
 

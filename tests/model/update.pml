@@ -11,7 +11,8 @@
  * rest of the block it cut (`block`: one cell or both of the doomed end), and what is appended then reaches the disk
  * only in that block. A kill (of Postern, between any two steps) leaves memory; a power cut (at any step of anybody)
  * takes it. In apply a call may fail, too, and what was done is undone; whoever dies in that leaves it to recovery,
- * which does it after all. What is gone is in the archive, if there is one. Deliverers take the lock, append, sync, and
+ * which does it after all. What is gone is in the archive, if there is one, and what is not gone is not: the journal has a
+ * note of the archive's end from before the first octet is put there. Deliverers take the lock, append, sync, and
  * only then say that they have the mail; or they cut off again what they had appended; or the power goes.
  */
 #ifndef CRASHES
@@ -37,7 +38,8 @@ byte turn_mem[2], turn_disk[2], phase_mem[2], phase_disk[2], count_mem[2], count
 byte expected[8], expected_size;	/* what deliverers have said they have, and what a power cut left of what they had not */
 bool told;				/* the client was told +OK */
 bool durable;				/* the journal was committed: it must come to pass */
-bool arch, arch_disk;			/* server-copy = archive: what is marked is there, whole */
+byte arch, arch_disk;			/* server-copy = archive: how much of what is marked is there; 2 is all */
+bool note, note_disk;			/* in the journal: where the archive ended before */
 byte crashes = CRASHES;
 bool locked;
 bool all_delivered;
@@ -94,6 +96,7 @@ inline sync_journal()
 {
 	payload_disk = payload;
 	header_disk = header;
+	note_disk = note;
 	turn_disk[0] = turn_mem[0]; phase_disk[0] = phase_mem[0]; count_disk[0] = count_mem[0];
 	turn_disk[1] = turn_mem[1]; phase_disk[1] = phase_mem[1]; count_disk[1] = count_mem[1];
 	extra_disk[0] = extra_mem[0]; extra_disk[1] = extra_mem[1]; extra_disk[2] = extra_mem[2]; extra_disk[3] = extra_mem[3]
@@ -113,6 +116,7 @@ inline power_cut()
 	payload = payload_disk;
 	header = header_disk;
 	arch = arch_disk;
+	note = note_disk;
 	turn_mem[0] = turn_disk[0]; phase_mem[0] = phase_disk[0]; count_mem[0] = count_disk[0];
 	turn_mem[1] = turn_disk[1]; phase_mem[1] = phase_disk[1]; count_mem[1] = count_disk[1];
 	extra_mem[0] = extra_disk[0]; extra_mem[1] = extra_disk[1]; extra_mem[2] = extra_disk[2]; extra_mem[3] = extra_disk[3]
@@ -183,7 +187,8 @@ inline check()
 	od;
 	assert(n == (before -> 4 : 2) + expected_size);
 	assert(after || !(told || durable));
-	assert(before || arch);
+	assert(before || arch == 2);
+	assert(after || arch == 0 || unsure);
 	i = 0;
 	n = 0;
 	after = false;
@@ -193,13 +198,20 @@ inline check()
 proctype postern()
 {
 	byte i, n, extra, turn, phase, opens = 1;
-	bool after, before, done, last, applying = true;
+	bool after, before, done, last, applying = true, unsure = false;
 
 	/* apply: it has the lock, and has looked at what is there */
-	/* ARCHIVE: by the caller */
-	atomic { arch = true; if :: true :: arch_disk = true fi };
+	/* NOTE */
+	atomic { note = true; if :: true :: note_disk = true fi };
 	MAY_DIE;
-	atomic { arch_disk = true };
+	atomic { sync_journal() };
+	MAY_DIE;
+	/* ARCHIVE: by the caller */
+	atomic { arch = 1; if :: true :: arch_disk = 1 fi };
+	MAY_DIE;
+	atomic { arch = 2; if :: true :: arch_disk = 1 :: arch_disk = 2 fi };
+	MAY_DIE;
+	atomic { arch_disk = 2 };
 	MAY_DIE;
 	/* SAVE */
 	atomic { payload = true; if :: true :: payload_disk = true fi };
@@ -240,11 +252,14 @@ undo:	/* UNDO: as it was, and only then is the journal no longer one */
 		durable = false
 	};
 	MAY_DIE;
-	atomic { sync_journal(); check(); assert(mem[0] == 1) };
+	atomic { sync_journal(); unsure = true; check(); unsure = false; assert(mem[0] == 1) };
 	MAY_DIE;
 	/* UNARCHIVE: by the caller, once it is sure that all is as it was */
-	atomic { arch = false; if :: true :: arch_disk = false fi; locked = false };
-	goto open;
+	atomic { arch = 0; if :: true :: arch_disk = 0 fi };
+	MAY_DIE;
+	atomic { arch_disk = 0 };
+	MAY_DIE;
+	goto dropping;
 
 crashed:
 	atomic {
@@ -263,9 +278,10 @@ open:	/* recover */
 	atomic {
 		if
 		:: !header ->
-			goto dropping				/* NOTHING */
+			goto unarchive				/* NOTHING */
 		:: header && !payload ->
 			assert(!durable);
+			unsure = true;				/* the archive is let alone */
 			goto dropping				/* TORN */
 		:: else
 		fi;
@@ -352,16 +368,29 @@ truncating:
 	applying = false;
 	MAY_DIE;
 
+	goto dropping;
+
+unarchive:
+	/* UNARCHIVE: what the note says was appended, and is still in the mailbox, as it is: nothing was committed */
+	if
+	:: note ->
+		atomic { arch = (mem[0] == 1 -> 0 : arch); if :: true :: mem[0] == 1 -> arch_disk = 0 fi };
+		MAY_DIE;
+		atomic { arch_disk = arch }
+	:: else
+	fi;
+	MAY_DIE;
+
 dropping:
 	/* DROP: by the caller. On the disk it may come back; then it is found sealed, and the mark gone. */
 	atomic {
 		check();
 		told = told || done;
-		header = false; payload = false;
+		header = false; payload = false; note = false;
 		turn_mem[0] = 0; turn_mem[1] = 0;
 		if
 		:: true
-		:: header_disk = false; payload_disk = false; turn_disk[0] = 0; turn_disk[1] = 0
+		:: header_disk = false; payload_disk = false; note_disk = false; turn_disk[0] = 0; turn_disk[1] = 0
 		fi;
 		locked = false
 	};

@@ -441,6 +441,68 @@ test_without_journal(void **state)
 	}
 }
 
+/* A note lies in a journal until it is dropped, whatever becomes of the UPDATE; one that is not whole is none. */
+static void
+test_note(void **state)
+{
+	struct journal_note n = { .archive = 7, .before = 4711 }, is;
+	struct range *gone = NULL, other[2] = { { 0, 5 }, { 7, 5 } };
+	size_t count, length, i;
+	uint8_t octet;
+
+	(void)state;
+	for (i = 0; i < PATTERNS; i++) {
+		scene_make(&patterns[i]);
+		if (scene.count == 0)
+			continue;
+		for (int fails = 0; fails < 3; fails++) {
+			files_reset();
+			assert_int_equal(journal_noted(fds[JOURNAL], &is, &gone, &count), 0);
+			assert_int_equal(journal_note(fds[JOURNAL], &n, scene.gone, scene.count), 0);
+			assert_int_equal(journal_note(fds[JOURNAL], &n, scene.gone, scene.count), -1);
+			assert_int_equal(errno, EEXIST);
+			assert_int_equal(journal_apply(fds[MBOX], fds[JOURNAL], other, 2, (off_t)scene.before.size), JOURNAL_UNCHANGED);
+			assert_int_equal(errno, EEXIST);
+			/* the truncation fails, or the second sync */
+			fault_mask = fails == 1 ? F_CUT : F_SYNC;
+			fault_count = 0;
+			fault_at = fails == 1 ? 1 : 2;
+			fault_times = fails == 0 ? 0 : 1;
+			fault_errno = EIO;
+			enum journal_outcome outcome = apply();
+			fault_at = 0;
+			assert_int_equal(outcome, fails == 0 || (fails == 2 && !moves()) ? JOURNAL_APPLIED : JOURNAL_UNCHANGED);
+			assert_true(mbox_is(outcome == JOURNAL_APPLIED ? &scene.after : &scene.before, NULL, 0));
+			assert_int_equal(recover(NULL), outcome == JOURNAL_APPLIED && moves() ? JOURNAL_DONE : JOURNAL_NOTHING);
+			assert_int_equal(journal_noted(fds[JOURNAL], &is, &gone, &count), 1);
+			assert_true(is.archive == 7 && is.before == 4711 && count == scene.count);
+			assert_memory_equal(gone, scene.gone, count * sizeof(*gone));
+			free(gone);
+		}
+	}
+	scene_make(&patterns[6]);
+	files_reset();
+	assert_int_equal(journal_note(fds[JOURNAL], &n, scene.gone, scene.count), 0);
+	length = (size_t)size_of(fds[JOURNAL]);
+	for (i = AT_NOTE; i < length; i++) {
+		if (i == AT_NOTE + sizeof(struct note))
+			i = AT_TABLE;
+		assert_int_equal(__real_pread(fds[JOURNAL], &octet, 1, (off_t)i), 1);
+		octet ^= 1;
+		assert_int_equal(__real_pwrite(fds[JOURNAL], &octet, 1, (off_t)i), 1);
+		assert_int_equal(journal_noted(fds[JOURNAL], &is, &gone, &count), 0);
+		if (i < AT_TABLE) {
+			assert_int_equal(apply(), JOURNAL_UNCHANGED);
+			assert_int_equal(errno, EEXIST);
+		}
+		octet ^= 1;
+		assert_int_equal(__real_pwrite(fds[JOURNAL], &octet, 1, (off_t)i), 1);
+	}
+	assert_int_equal(__real_ftruncate(fds[JOURNAL], (off_t)length - 1), 0);
+	assert_int_equal(journal_noted(fds[JOURNAL], &is, &gone, &count), 0);
+	assert_true(mbox_is(&scene.before, NULL, 0));
+}
+
 /* ---- journals that must not be acted on */
 
 /* Brings the files to where a crash behind COMMIT and before MOVE would. */
@@ -1230,6 +1292,7 @@ main(void)
 		cmocka_unit_test(test_apply),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_without_journal),
+		cmocka_unit_test(test_note),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_foreign),
 		cmocka_unit_test(test_header_lies),
