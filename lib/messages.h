@@ -288,6 +288,9 @@ enum privileged {
 	/* The same files, for reading only: nothing is made, and nothing comes of it when the worker ends. */
 	PRIVILEGED_JOURNAL_LOOK,
 	PRIVILEGED_CACHE_LOOK,
+	/* What one is sent through the socket of KEEP stays there, whatever becomes of who sent it, until the journal is dropped. */
+	PRIVILEGED_KEEP,		/* HANDED: a socket to send the mbox's descriptor into, whose locks are to be kept */
+	PRIVILEGED_KEPT,		/* HANDED: the socket that has what a dead worker sent; error ENOENT: none */
 	PRIVILEGED_COUNT
 };
 struct body_privileged {

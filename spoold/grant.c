@@ -28,6 +28,7 @@
 #include "accounts.h"
 #include "catalogue.h"
 #include "lock.h"
+#include "locked.h"
 #include "log.h"
 #include "privilege.h"
 #include "system.h"
@@ -364,6 +365,21 @@ asroot_journal_make(struct holding *h, int *fd)
 	return fsync(journals) == 0 ? 0 : errno;
 }
 
+/* The journal has this name no more. */
+static void
+asroot_journal_gone(struct holding *h)
+{
+	char name[NAME_MAX + 1];
+
+	file_name(name, h, "owner");
+	unlinkat(journals, name, 0);
+	h->journal = false;
+	if (h->kept != -1)
+		close(h->kept);
+	h->kept = -1;
+	locked_forget(h->key);
+}
+
 static int
 asroot_journal_drop(struct holding *h)
 {
@@ -372,9 +388,7 @@ asroot_journal_drop(struct holding *h)
 	file_name(name, h, "journal");
 	if (unlinkat(journals, name, 0) == -1 && errno != ENOENT)
 		return errno;
-	file_name(name, h, "owner");
-	unlinkat(journals, name, 0);
-	h->journal = false;
+	asroot_journal_gone(h);
 	return 0;
 }
 
@@ -388,9 +402,7 @@ asroot_journal_set_aside(struct holding *h)
 	if (renameat(journals, name, journals, aside) == -1)
 		return errno;
 	log_text(LOG_ERR, "the journal of %s was not acted on and is kept as journal/%s under state-dir", h->path, aside);
-	file_name(name, h, "owner");
-	unlinkat(journals, name, 0);
-	h->journal = false;
+	asroot_journal_gone(h);
 	return 0;
 }
 
@@ -544,6 +556,10 @@ asroot_privileged(struct holding *h, uint32_t what, pid_t worker, int *fd)
 		error = asroot_journal_set_aside(h);
 	else if (what == PRIVILEGED_JOURNAL_LOOK || what == PRIVILEGED_CACHE_LOOK)
 		error = asroot_look(h, what, fd);
+	else if (what == PRIVILEGED_KEEP)
+		error = locked_pair(&h->kept, fd);
+	else if (what == PRIVILEGED_KEPT)
+		error = locked_left(h->key, fd);
 	else if (what == PRIVILEGED_CACHE_OPEN || what == PRIVILEGED_CACHE_DROP)
 		error = asroot_cache(h, what == PRIVILEGED_CACHE_DROP, fd);
 	if (error != 0 && *fd != -1) {
@@ -556,7 +572,13 @@ asroot_privileged(struct holding *h, uint32_t what, pid_t worker, int *fd)
 void
 asroot_release(struct holding *h)
 {
-	if (h->dotlock)
+	if (h->journal && h->kept != -1)
+		locked_leave(h->key, h->kept);
+	else if (h->kept != -1)
+		close(h->kept);
+	h->kept = -1;
+	/* with an UPDATE unfinished it still keeps deliverers off: the recovery finds its holder dead, and takes it over */
+	if (h->dotlock && !h->journal)
 		asroot_dotlock_remove(h);
 }
 
@@ -580,6 +602,22 @@ leftover_read(const char *key, struct leftover *l)
 	return string_copy(l->path, sizeof l->path, note + at);
 }
 
+#define OWNER_STALE_S 3600
+
+/* A note without a journal was left between the one and the other. Another spoold may be about to make the journal to a young one. */
+static void
+asroot_tidy_owner(const char *owner, size_t key)
+{
+	char name[NAME_MAX + 1];
+	struct stat st;
+
+	if (fstatat(journals, owner, &st, AT_SYMLINK_NOFOLLOW) == -1 || st.st_mtime > time(NULL) - OWNER_STALE_S)
+		return;
+	snprintf(name, sizeof name, "%.*s.journal", (int)key, owner);
+	if (fstatat(journals, name, &st, AT_SYMLINK_NOFOLLOW) == -1 && errno == ENOENT)
+		unlinkat(journals, owner, 0);
+}
+
 uint32_t
 asroot_leftovers(void (*each)(const struct leftover *, void *), void *data)
 {
@@ -598,6 +636,8 @@ asroot_leftovers(void (*each)(const struct leftover *, void *), void *data)
 		char key[sizeof ((struct holding *)0)->key];
 		struct leftover l;
 		size_t n = strlen(e->d_name);
+		if (n > 6 && n - 6 < sizeof key && strcmp(e->d_name + n - 6, ".owner") == 0)
+			asroot_tidy_owner(e->d_name, n - 6);
 		if (n < 9 || n - 8 >= sizeof key || strcmp(e->d_name + n - 8, ".journal") != 0)
 			continue;
 		memcpy(key, e->d_name, n - 8);

@@ -53,6 +53,7 @@ struct holding {
 	char path[PATH_SIZE];		/* canonical, as the worker says */
 	char key[64];			/* UID-HASH: names its files under state-dir; empty until path is known */
 	bool journal;			/* a journal was made or found, and not dropped */
+	int kept;			/* locked.h's, of this worker; -1 */
 	bool dotlock;			/* made by us and not yet removed */
 	dev_t dotlock_device;
 	ino_t dotlock_inode;
@@ -64,7 +65,10 @@ void asroot_hold(struct holding *h, const char *path, uint32_t kind);
 int asroot_privileged(struct holding *h, uint32_t what, pid_t worker, int *fd);
 /* 1 if a journal may have been left for it, which PRIVILEGED_JOURNAL_FIND then has; 0. */
 uint32_t asroot_journal_left(const struct holding *h);
-/* After the worker is gone: its dotlock and lock file. */
+/*
+ * After the worker is gone: its dotlock, and what keeps its locks. Both stay if an UPDATE is unfinished: the recovery
+ * takes them over.
+ */
 void asroot_release(struct holding *h);
 
 /* A journal that was left, and who owns the maildrop. */

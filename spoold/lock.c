@@ -30,8 +30,8 @@
 #define MAGIC_LUSTRE	0x0BD00BD0
 #define MAGIC_GPFS	0x47504653
 
-static bool
-is_local(int fd)
+bool
+lock_is_local(int fd)
 {
 	static const unsigned long shared[] = { NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, MAGIC_SMB2, MAGIC_CIFS, 0x00c36400 /* Ceph */,
 		FUSE_SUPER_MAGIC, V9FS_MAGIC, AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, OCFS2_SUPER_MAGIC, MAGIC_LUSTRE, MAGIC_GPFS };
@@ -48,7 +48,7 @@ is_local(int fd)
 bool
 lock_flock_is_ours(int fd, const struct conf *c, bool mbox)
 {
-	return !(mbox && conf_has(&c->mbox_locks, LOCK_FLOCK)) && is_local(fd);
+	return !(mbox && conf_has(&c->mbox_locks, LOCK_FLOCK)) && lock_is_local(fd);
 }
 
 static void
@@ -198,7 +198,7 @@ before_boot(int directory, const struct stat *st)
 {
 	struct timespec now, up;
 
-	if (!is_local(directory) || clock_gettime(CLOCK_REALTIME, &now) == -1 || clock_gettime(CLOCK_BOOTTIME, &up) == -1)
+	if (!lock_is_local(directory) || clock_gettime(CLOCK_REALTIME, &now) == -1 || clock_gettime(CLOCK_BOOTTIME, &up) == -1)
 		return false;
 	int64_t boot = (int64_t)(now.tv_sec - up.tv_sec) * 1000000000 + now.tv_nsec - up.tv_nsec;
 	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec < boot;
@@ -223,12 +223,13 @@ is_alive(uint64_t pid)
  * name that was replaced, which finds that out and lets go at once.
  */
 static bool
-dotlock_is_stale(int directory, const char *name, struct stat *st)
+dotlock_is_stale(int directory, const char *name, struct stat *st, bool *ours)
 {
 	char text[32] = "";
 	uint64_t pid = 0;
 	int fd;
 
+	*ours = false;
 	if (fstatat(directory, name, st, AT_SYMLINK_NOFOLLOW) == -1 || !S_ISREG(st->st_mode))
 		return false;
 	if (before_boot(directory, st))
@@ -240,29 +241,54 @@ dotlock_is_stale(int directory, const char *name, struct stat *st)
 		close(fd);
 	}
 	size_t digits = strspn(text, "0123456789");
-	bool ours = strcmp(text + digits, DOTLOCK_MARK) == 0;
+	*ours = strcmp(text + digits, DOTLOCK_MARK) == 0;
 	time_t age = time(NULL) - st->st_mtime;
 	text[digits] = '\0';
 	if (number_parse(text, 1, INT32_MAX, &pid) != NULL)
 		return age >= DOTLOCK_STALE_S;	/* it does not say who: then age decides */
-	if (ours)
+	if (*ours)
 		return age >= DOTLOCK_OURS_S || !is_alive(pid);
 	return age >= DOTLOCK_STALE_S && !is_alive(pid);
+}
+
+static bool
+pid_write(int fd, pid_t pid)
+{
+	char text[32];
+	int n = snprintf(text, sizeof text, "%ld" DOTLOCK_MARK, (long)pid);
+
+	return pwrite(fd, text, (size_t)n, 0) == n && ftruncate(fd, n) == 0;
+}
+
+/*
+ * What a dead worker has left becomes this one's as it lies there: so nobody gets in between. Only a file of our own
+ * making, as its owner says, is written to.
+ */
+static bool
+dotlock_adopt(int directory, const char *name, pid_t pid, const struct stat *old)
+{
+	struct stat is, there;
+	int fd = openat(directory, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	bool adopted = fd != -1 && fstat(fd, &is) == 0 && is.st_dev == old->st_dev && is.st_ino == old->st_ino &&
+	    is.st_uid == geteuid() && is.st_nlink == 1 && pid_write(fd, pid) &&
+	    fstatat(directory, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_dev == is.st_dev && there.st_ino == is.st_ino;
+
+	if (fd != -1)
+		close(fd);
+	return adopted;
 }
 
 /* A new file that holds the pid. 0 with *made, or an errno. */
 static int
 pid_file(int directory, const char *name, pid_t pid, struct stat *made)
 {
-	char text[32];
 	/* O_EXCL is atomic on NFS from version 3 on. The mode lets others read who has it. */
 	int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 
 	if (fd == -1)
 		return errno;
 	/* A disk too full for the pid has room for the name, and the name is the lock. */
-	int n = snprintf(text, sizeof text, "%ld" DOTLOCK_MARK, (long)pid);
-	if (write(fd, text, (size_t)n) != n)
+	if (!pid_write(fd, pid))
 		log_text(LOG_DEBUG, "the dotlock %s holds no pid: %s", name, strerror(errno));
 	int error = fstat(fd, made) == 0 ? 0 : errno;
 	close(fd);
@@ -300,10 +326,16 @@ int
 dotlock_make(int directory, const char *name, pid_t pid, struct stat *made)
 {
 	struct stat old, again;
+	bool ours;
 	int error = dotlock_create(directory, name, pid, made);
 
-	if (error != EEXIST || !dotlock_is_stale(directory, name, &old))
+	if (error != EEXIST || !dotlock_is_stale(directory, name, &old, &ours))
 		return error;
+	if (ours && dotlock_adopt(directory, name, pid, &old)) {
+		*made = old;
+		log_text(LOG_NOTICE, "took over the dotlock %s of a worker that is dead", name);
+		return 0;
+	}
 	if (fstatat(directory, name, &again, AT_SYMLINK_NOFOLLOW) == 0 && again.st_dev == old.st_dev && again.st_ino == old.st_ino &&
 	    unlinkat(directory, name, 0) == 0)
 		log_text(LOG_WARNING, "removed the dotlock %s, %lld s old: its holder is not alive", name,

@@ -37,6 +37,8 @@ struct session_lock {
 };
 #define SESSION_LOCK_NONE { .fd = -1, .directory = -1 }
 
+/* Is it on a file system of this host's own? */
+bool lock_is_local(int fd);
 /* Is flock(2) on this file independent of the fcntl(2) locks that others take? */
 bool lock_flock_is_ours(int fd, const struct conf *c, bool mbox);
 

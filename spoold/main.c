@@ -94,6 +94,7 @@ main(int argc, char **argv)
 	sandbox_prepare(CELL_WORKER);
 	sandbox_enter(CELL_SPOOLD, &conf, NULL, 0);
 	sessions_recover();
+	sessions_settle();
 	notify_manager("READY=1");
 	log_text(LOG_NOTICE, "ready");
 	sessions_serve();

@@ -16,6 +16,7 @@
 #include "ask.h"
 #include "journal.h"
 #include "lock.h"
+#include "locked.h"
 #include "log.h"
 #include "maildrop.h"
 #include "path.h"
@@ -387,6 +388,18 @@ mbox_is_dotlocked(const struct maildrop *m, const struct mbox *b)
 	    fstatat(b->directory, b->dotlock, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* The description that a dead worker had locked, instead of our own. */
+static void
+mbox_take_over(struct mbox *b)
+{
+	int fd = locked_find(b->fd);
+
+	if (fd == -1)
+		return;
+	close(b->fd);
+	b->fd = fd;
+}
+
 static int
 mbox_scan_store(struct maildrop *m)
 {
@@ -407,8 +420,13 @@ mbox_scan_store(struct maildrop *m)
 		m->inventory = old;
 		return 0;
 	}
-	if (delivery_lock_take(&b->delivery, b->fd, journal != -1 && !m->readonly) == -1)
+	if (journal != -1 && !m->readonly)
+		mbox_take_over(b);
+	if (delivery_lock_take(&b->delivery, b->fd, journal != -1 && !m->readonly) == -1) {
+		if (journal != -1)
+			close(journal);
 		return maildrop_fail(m, "delivery locks");
+	}
 	int result = journal != -1 ? mbox_recover(m, b, journal) : 0;
 	if (b->archive != -1 && m->grant->server_copy != COPY_ARCHIVE) {
 		close(b->archive);
@@ -1097,6 +1115,8 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 
 	if ((archives || journal_needed(c->range, c->count, size)) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
 		return maildrop_fail(m, "journal");
+	if (journal != -1)
+		locked_keep(b->fd);
 	enum journal_outcome outcome = mbox_cut_journaled(b, c, size, archives, journal);
 	int saved = errno;
 	if (journal != -1) {

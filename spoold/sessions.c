@@ -30,6 +30,7 @@
 #include "front.h"
 #include "grant.h"
 #include "lock.h"
+#include "locked.h"
 #include "log.h"
 #include "messages.h"
 #include "privilege.h"
@@ -38,6 +39,7 @@
 #include "worker.h"
 
 #define SESSIONS_MAX	20000
+#define SETTLE_WAIT_MS	30000	/* for recoveries at the start */
 #define STOP_WAIT_MS	10000	/* for sessions to end by themselves after SIGTERM */
 #define END_WAIT_MS	5000	/* and then for workers that were told to */
 #define LINGER_KEPT_MOST	(64ull << 20)	/* octets that all idle workers together may keep */
@@ -85,6 +87,7 @@ struct session {
 	struct session *idle_next;
 	uint64_t kept;			/* octets, as it says */
 	int handed;			/* the worker's end of a session that it has not claimed yet; -1 */
+	struct holding recovers;	/* JOB_RECOVER: only the key of what it is to finish */
 };
 
 static struct conf *conf;
@@ -291,13 +294,21 @@ session_start(struct session *s, int *channel)
 }
 
 static void
+session_blank(struct session *s)
+{
+	s->handed = s->holding.kept = -1;
+}
+
+static void
 recover_one(const struct leftover *l, void *data)
 {
 	struct session *s = calloc(1, sizeof *s);
 
 	if (s == NULL)
 		return;
-	s->handed = -1;
+	session_blank(s);
+	s->recovers.uid = l->uid;
+	asroot_hold(&s->recovers, l->path, l->kind);
 	s->job.kind = JOB_RECOVER;
 	s->job.session = -1;
 	s->job.leftover = *l;
@@ -347,7 +358,7 @@ session_for(const char *user, const char *id, enum job_kind kind, uint32_t store
 
 	if (s == NULL)
 		return NULL;
-	s->handed = -1;
+	session_blank(s);
 	s->job.kind = kind;
 	s->job.store = store;
 	string_copy(s->job.user, sizeof s->job.user, user);
@@ -378,6 +389,16 @@ session_again(const struct session *s)
 	close(s->handed);
 }
 
+/* Is there one who has this maildrop, or is to recover it? */
+static bool
+is_at_work(const char *key)
+{
+	for (const struct session *s = sessions; s != NULL; s = s->next)
+		if (strcmp(s->holding.key, key) == 0 || strcmp(s->recovers.key, key) == 0)
+			return true;
+	return false;
+}
+
 /* The worker is dead: what it had is given back, and an UPDATE that it did not finish is. */
 static void
 session_end(struct session *s, int status)
@@ -403,9 +424,7 @@ session_end(struct session *s, int status)
 		log_end();
 	}
 	log_session(NULL);
-	/* with an UPDATE unfinished the dotlock still keeps deliverers off: the recovery finds its holder dead, and takes it over */
-	if (!s->holding.journal)
-		asroot_release(&s->holding);
+	asroot_release(&s->holding);
 	/* one that was killed may have left a dotlock of its own making as well */
 	if ((s->holding.journal || (WIFSIGNALED(status) && s->claimed)) && s->holding.key[0] != '\0' && s->job.kind != JOB_RECOVER) {
 		struct leftover l = { .uid = s->holding.uid, .gid = s->holding.gid, .kind = s->holding.kind };
@@ -424,6 +443,7 @@ session_end(struct session *s, int status)
 	if (s->worker != NULL)
 		peer_drop(s->worker);
 	free(s);
+	locked_sweep(is_at_work);
 }
 
 static void
@@ -1062,6 +1082,27 @@ make_way(void)
 	log_text(LOG_NOTICE, "making way for another spoold: %u sessions are to finish", (unsigned)session_count);
 	while (leaving && session_count > 0)
 		serve_once(-1);
+}
+
+static bool
+is_recovering(void)
+{
+	const struct session *s = sessions;
+
+	while (s != NULL && s->job.kind != JOB_RECOVER)
+		s = s->next;
+	return s != NULL;
+}
+
+void
+sessions_settle(void)
+{
+	int64_t end = clock_ms() + SETTLE_WAIT_MS, left;
+
+	while (!stopping && is_recovering() && (left = end - clock_ms()) > 0)
+		serve_once((int)left);
+	if (is_recovering() && !stopping)
+		log_text(LOG_WARNING, "some of what was cut off is not finished yet: that goes on");
 }
 
 void

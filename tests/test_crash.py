@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -204,6 +205,81 @@ def test_worker_killed_archiving(tools, make_postern, store):
             if one_kill(postern, tools, drop, DELETIONS[deletion], stop, False, False) is not None:
                 break
         assert stop > 20
+
+
+def test_note_without_a_journal(postern):
+    """Left by a kill between the two: the next start removes it once it is old, and not one that may be another spoold's just now."""
+    journals = postern.dir / "state/journal"
+    postern.start()
+    for name in ("1-old", "1-young", "1-used"):
+        os.symlink("1 0 /nowhere", journals / (name + ".owner"))
+    (journals / "1-used.journal").touch()
+    for name in ("1-old", "1-used"):
+        os.utime(journals / (name + ".owner"), (1, 1), follow_symlinks=False)
+    postern.stop_daemon("spoold")
+    postern.start("spoold")
+    left = set(os.listdir(journals))
+    assert "1-old.owner" not in left
+    assert {"1-young.owner", "1-used.owner", "1-used.journal"} <= left
+    for name in left:
+        (journals / name).unlink()
+
+
+class Watcher(threading.Thread):
+    """A program that locks the mbox by fcntl(2) alone, again and again: what it sees under its lock."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.path, self.seen, self.over = path, [], threading.Event()
+        self.start()
+
+    def run(self):
+        with self.path.open("r+b", buffering=0) as f:
+            while not self.over.wait(0.0003):
+                fcntl.lockf(f, fcntl.LOCK_EX)
+                f.seek(0)
+                now = f.read()
+                fcntl.lockf(f, fcntl.LOCK_UN)
+                if not self.seen or self.seen[-1] != now:
+                    self.seen.append(now)
+
+    def end(self):
+        self.over.set()
+        self.join(harness.TIMEOUT)
+        assert not self.is_alive()
+        return self.seen
+
+
+def test_locks_of_a_killed_worker(tools, postern):
+    """They outlive it, until its UPDATE is finished: who has the lock never sees a mailbox that is half moved, nor could rewrite one."""
+    drop, met = Drop(postern, "mbox"), 0
+    states = drop.expected([], False), drop.expected(DELETIONS["alternate"], False)
+    postern.start()
+    for stop in itertools.count(21, 2 if ALL else 6):
+        await_workers(postern)
+        drop.reset()
+        c = postern.connect("crash")
+        for number in DELETIONS["alternate"]:
+            c.ok(b"DELE %d" % number)
+        (worker, _), = harness.children(postern.daemon("spoold").pid)
+        killer = subprocess.Popen([tools / "killer", str(stop), str(worker)], stdout=subprocess.PIPE, text=True)
+        with killer:
+            if killer.stdout.readline() != "ready\n":
+                killer.wait()
+                pytest.skip("NOT RUN: this user may not trace the worker")
+            watcher = Watcher(drop.path)
+            c.send(b"QUIT\r\n")
+            c.line()
+            c.close()
+            ended = killer.stdout.readline().split()
+        assert harness.wait_pid(worker)
+        await_workers(postern)
+        for found in watcher.end():
+            assert found in states, "killed at %s: under the lock there is %r" % (ended, found)
+        met += drop.look() == states[1]
+        if ended[0] == "ended":
+            break
+    assert met > 1
 
 
 def test_dotlock_of_a_killed_worker(tools, postern):
