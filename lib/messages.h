@@ -270,7 +270,10 @@ struct body_claimed {
 	uint32_t journal;		/* held 1: 1 if there may be a journal that an earlier UPDATE left: JOURNAL_FIND */
 };
 
-/* WORKER to SPOOLD, which only the parent's rights allow, for the worker's own maildrop alone. Answered by DONE. */
+/*
+ * WORKER to SPOOLD, which only the parent's rights allow, for the worker's own maildrop alone. Answered by DONE. Some of it is asked of the worker's locker,
+ * which answers as the parent does: dotlock, lock file, and what the parent does for nobody.
+ */
 enum privileged {
 	PRIVILEGED_DOTLOCK_MAKE,	/* MAILBOX.lock beside the mbox; error EEXIST while another holds it */
 	PRIVILEGED_DOTLOCK_REMOVE,
@@ -291,6 +294,12 @@ enum privileged {
 	/* What one is sent through the socket of KEEP stays there, whatever becomes of who sent it, until the journal is dropped. */
 	PRIVILEGED_KEEP,		/* HANDED: a socket to send the mbox's descriptor into, whose locks are to be kept */
 	PRIVILEGED_KEPT,		/* HANDED: the socket that has what a dead worker sent; error ENOENT: none */
+	/* Of the locker alone: with the worker's rights, the mbox and its archive as they have these names now. */
+	PRIVILEGED_MAILBOX_OPEN,	/* for writing, too */
+	PRIVILEGED_MAILBOX_LOOK,
+	PRIVILEGED_ARCHIVE_OPEN,	/* made if it was not there */
+	PRIVILEGED_ARCHIVE_FIND,
+	PRIVILEGED_ARCHIVE_LOOK,
 	PRIVILEGED_COUNT
 };
 struct body_privileged {

@@ -39,7 +39,8 @@
 #define K (1u << CELL_KEEPER)
 #define O (1u << CELL_SPOOLD)
 #define W (1u << CELL_WORKER)
-#define ALL (L | P | S | A | V | H | K | O | W)
+#define B (1u << CELL_LOCKER)
+#define ALL (L | P | S | A | V | H | K | O | W | B)
 
 /* What a rule wants of an argument; see rule_add. */
 enum when {
@@ -95,17 +96,17 @@ static const struct rule {
 	{ "pipe2", A | O, ALWAYS }, { "umask", A | O | W, ALWAYS }, { "setpgid", A | O, ALWAYS },
 
 	/* files: the listener reads its configuration again; where and what, Landlock says */
-	{ "openat", L, KEYED }, { "openat", A | V | O | W, ALWAYS }, { "openat2", O | W, ALWAYS }, { "access", A | V | O | W, ALWAYS },
-	{ "faccessat", A | V | O | W, ALWAYS }, { "faccessat2", A | V | O | W, ALWAYS }, { "stat", A | V | O | W, ALWAYS },
+	{ "openat", L, KEYED }, { "openat", A | V | O | W | B, ALWAYS }, { "openat2", O | W | B, ALWAYS }, { "access", A | V | O | W | B, ALWAYS },
+	{ "faccessat", A | V | O | W | B, ALWAYS }, { "faccessat2", A | V | O | W | B, ALWAYS }, { "stat", A | V | O | W, ALWAYS },
 	{ "lstat", A | V | O | W, ALWAYS }, { "statx", A | V | O | W, ALWAYS }, { "readlink", A | V | O | W, ALWAYS },
-	{ "readlinkat", O | W, ALWAYS }, { "getdents64", A | O | W, ALWAYS }, { "statfs", A | O | W, ALWAYS },
-	{ "fstatfs", A | V | O | W, ALWAYS }, { "getcwd", A | V | O, ALWAYS }, { "chdir", A | O, ALWAYS }, { "fchdir", A | O, ALWAYS },
-	{ "pwrite64", A | V | O | W, ALWAYS }, { "pwritev", O | W, ALWAYS }, { "preadv", O | W, ALWAYS }, { "ftruncate", A | V | O | W, ALWAYS },
-	{ "fsync", A | V | O | W, ALWAYS }, { "fdatasync", A | V | O | W, ALWAYS }, { "fallocate", O | W, ALWAYS },
+	{ "readlinkat", O | W | B, ALWAYS }, { "getdents64", A | O | W, ALWAYS }, { "statfs", A | O | W, ALWAYS },
+	{ "fstatfs", A | V | O | W | B, ALWAYS }, { "getcwd", A | V | O, ALWAYS }, { "chdir", A | O, ALWAYS }, { "fchdir", A | O, ALWAYS },
+	{ "pwrite64", A | V | O | W | B, ALWAYS }, { "pwritev", O | W, ALWAYS }, { "preadv", O | W, ALWAYS }, { "ftruncate", A | V | O | W | B, ALWAYS },
+	{ "fsync", A | V | O | W | B, ALWAYS }, { "fdatasync", A | V | O | W, ALWAYS }, { "fallocate", O | W, ALWAYS },
 	{ "copy_file_range", O | W, ALWAYS }, { "sync_file_range", O | W, ALWAYS }, { "fadvise64", O | W, ALWAYS }, { "readahead", O | W, ALWAYS },
 	{ "flock", A | O | W, ALWAYS }, { "rename", A | V | O | W, ALWAYS }, { "renameat", A | V | O | W, ALWAYS },
-	{ "renameat2", A | V | O | W, ALWAYS }, { "unlink", A | V | O | W, ALWAYS }, { "unlinkat", A | V | O | W, ALWAYS },
-	{ "link", O | W, ALWAYS }, { "linkat", O | W, ALWAYS }, { "mkdir", A | O, ALWAYS }, { "mkdirat", A | O | W, ALWAYS },
+	{ "renameat2", A | V | O | W, ALWAYS }, { "unlink", A | V | O | W, ALWAYS }, { "unlinkat", A | V | O | W | B, ALWAYS },
+	{ "link", O | W, ALWAYS }, { "linkat", O | W | B, ALWAYS }, { "mkdir", A | O, ALWAYS }, { "mkdirat", A | O | W, ALWAYS },
 	{ "symlinkat", O, ALWAYS }, { "setitimer", O, ALWAYS }, { "utimensat", O | W, ALWAYS }, { "ioctl", O, ALWAYS }, { "ioctl", W, CLONE_ONLY },
 
 	/* root, before it is given up: spoold's children resolve a name (any NSS module) and become its owner */
@@ -136,7 +137,7 @@ static const char *const never_pam[] = {
 };
 
 static const char *const names[CELL_COUNT] = {
-	"listener", "pop3d", "session", "authd", "verifier", "hasher", "keeper", "pam", "spoold", "worker"
+	"listener", "pop3d", "session", "authd", "verifier", "hasher", "keeper", "pam", "spoold", "worker", "locker"
 };
 
 /*
@@ -184,6 +185,7 @@ static const struct {
 	[CELL_KEEPER] = { MANY, 256 * MIB, true },
 	[CELL_SPOOLD] = { MANY, 0, false },
 	[CELL_WORKER] = { MANY, 6144 * MIB, true },	/* 16,777,216 messages, the most there may be, twice */
+	[CELL_LOCKER] = { 32, 6144 * MIB, true },	/* what its worker had when it forked; it takes nothing more */
 };
 
 /* A filter ready to load; made once, loaded by every child. */
@@ -199,7 +201,7 @@ widened(unsigned cells)
 		cells |= L;
 	if (cells & (V | H | K))
 		cells |= A;
-	if (cells & W)
+	if (cells & (W | B))
 		cells |= O;
 	return cells;
 }

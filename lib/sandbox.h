@@ -21,6 +21,7 @@ enum cell {
 	CELL_PAM,		/* what forks PAM's children, and they: they run modules we do not know. Not confined to a list, but kept from one */
 	CELL_SPOOLD,		/* spoold's parent */
 	CELL_WORKER,
+	CELL_LOCKER,		/* a worker's, in the directory of its mbox */
 	CELL_COUNT
 };
 

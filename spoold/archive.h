@@ -12,6 +12,7 @@
 
 #include "journal.h"
 
+#define ARCHIVE_NAME	".%s.archive"	/* beside the mbox */
 #define ARCHIVE_CUR	".Archive/cur/"	/* from the Maildir on */
 
 /* Makes what there is not of a Maildir's folder .Archive, durably. Its cur/, the caller's to close, or -1 with errno. */

@@ -1,4 +1,4 @@
-/* Questions to the parent, over the worker's own socket pair with it. */
+/* Questions to the parent and the locker, over the worker's own socket pair with each. */
 #include "ask.h"
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 #include "log.h"
 #include "system.h"
 
-static int parent = -1;
+static int parent = -1, locker = -1;
 
 void
 ask_open(int fd)
@@ -16,27 +16,44 @@ ask_open(int fd)
 	parent = fd;
 }
 
+/* A parent that has gone has said why itself. */
+static _Noreturn void
+gone(int who)
+{
+	if (who == locker) {
+		locker = -1;
+		log_text(LOG_ERR, "the locker has gone");
+	}
+	exit(1);
+}
+
+static void
+tell_who(int who, const struct message *m)
+{
+	if (message_send(who, m) == -1)
+		gone(who);
+}
+
 static void
 tell(const struct message *m)
 {
-	if (message_send(parent, m) == -1)
-		exit(1);	/* it has gone, and said why itself */
+	tell_who(parent, m);
 }
 
 /* The answer of one of two types. */
 static void
-answer(struct message *m, uint32_t type, uint32_t other)
+answer(int who, struct message *m, uint32_t type, uint32_t other)
 {
 	int n;
 
 	do
-		n = message_receive(parent, m, SIDE_SPOOLD, SIDE_WORKER);
+		n = message_receive(who, m, SIDE_SPOOLD, SIDE_WORKER);
 	while (n == -1 && errno == EINTR);
 	if (n == 1 && (m->header.type == type || m->header.type == other))
 		return;
 	if (n == 1)
-		log_text(LOG_ERR, "the parent answered %s, which was not asked", message_name(m->header.type));
-	exit(1);
+		log_text(LOG_ERR, "the %s answered %s, which was not asked", who == parent ? "parent" : "locker", message_name(m->header.type));
+	gone(who);
 }
 
 void
@@ -71,7 +88,7 @@ claim(struct message *m, dev_t device, ino_t inode, bool held)
 	m->body.claim.inode = inode;
 	m->body.claim.held = held;
 	tell(m);
-	answer(m, MESSAGE_CLAIMED, MESSAGE_CLAIMED);
+	answer(parent, m, MESSAGE_CLAIMED, MESSAGE_CLAIMED);
 }
 
 bool
@@ -118,33 +135,83 @@ ask_idle(uint64_t kept)
 }
 
 static int
-privileged(struct message *m, uint32_t what)
+privileged(int who, struct message *m, uint32_t what)
 {
 	message_start(m, MESSAGE_PRIVILEGED);
 	m->body.privileged.what = what;
-	tell(m);
-	answer(m, MESSAGE_DONE, MESSAGE_HANDED);
+	tell_who(who, m);
+	answer(who, m, MESSAGE_DONE, MESSAGE_HANDED);
 	return m->header.type == MESSAGE_DONE ? m->body.done.error : 0;
 }
 
-int
-ask_privileged(uint32_t what)
+static int
+error_of(int who, uint32_t what)
 {
 	struct message m;
-	int error = privileged(&m, what);
+	int error = privileged(who, &m, what);
 
 	message_clear(&m);
 	return error;
 }
 
-int
-ask_file(uint32_t what)
+static int
+file_of(int who, uint32_t what)
 {
 	struct message m;
-	int error = privileged(&m, what);
+	int error = privileged(who, &m, what);
 
 	if (m.header.type == MESSAGE_HANDED)
 		return m.fds[0];
 	errno = error != 0 ? error : EIO;
 	return -1;
+}
+
+int
+ask_privileged(uint32_t what)
+{
+	return error_of(parent, what);
+}
+
+int
+ask_file(uint32_t what)
+{
+	return file_of(parent, what);
+}
+
+void
+ask_locker(int fd)
+{
+	locker = fd;
+}
+
+bool
+ask_has_locker(void)
+{
+	return locker != -1;
+}
+
+int
+ask_beside(uint32_t what)
+{
+	return locker != -1 ? error_of(locker, what) : EACCES;
+}
+
+int
+ask_beside_file(uint32_t what)
+{
+	if (locker != -1)
+		return file_of(locker, what);
+	errno = EACCES;
+	return -1;
+}
+
+void
+ask_beside_last(uint32_t what)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_PRIVILEGED);
+	m.body.privileged.what = what;
+	if (locker != -1)
+		message_send(locker, &m);
 }

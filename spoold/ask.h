@@ -1,5 +1,5 @@
 /*
- * What a worker asks of spoold's parent, one function a question. All of them block until the answer is there; a
+ * What a worker asks of spoold's parent and of its locker, one function a question. All of them block until the answer is there; a
  * parent that is gone ends the process.
  */
 #ifndef POSTERN_SPOOLD_ASK_H
@@ -31,5 +31,14 @@ void ask_idle(uint64_t kept);
 int ask_privileged(uint32_t what);
 /* A file, or -1 with errno. */
 int ask_file(uint32_t what);
+
+/* The locker's socket (locker.h): from now on what is beside the mbox is had of it. */
+void ask_locker(int fd);
+bool ask_has_locker(void);
+/* Of the locker: 0 or an errno, EACCES if there is none; a file, or -1 with errno. */
+int ask_beside(uint32_t what);
+int ask_beside_file(uint32_t what);
+/* Asked at the end of this process, which waits for no answer. */
+void ask_beside_last(uint32_t what);
 
 #endif

@@ -115,6 +115,8 @@ lockfile_open(struct session_lock *l, int directory, const char *name, bool pare
 	int fd = openat(directory, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 
 	l->by_parent = false;
+	if (fd == -1 && errno == EACCES)
+		fd = ask_beside_file(PRIVILEGED_LOCKFILE_OPEN);
 	if (fd == -1 && errno == EACCES && parent_may) {
 		l->by_parent = true;
 		fd = ask_file(PRIVILEGED_LOCKFILE_OPEN);
@@ -183,8 +185,8 @@ session_lock_release(struct session_lock *l)
 		return;
 	if (l->by_parent)
 		ask_privileged(PRIVILEGED_LOCKFILE_REMOVE);
-	else if (l->directory != -1)
-		unlinkat(l->directory, l->name, 0);
+	else if (l->directory != -1 && unlinkat(l->directory, l->name, 0) == -1 && errno == EACCES)
+		ask_beside(PRIVILEGED_LOCKFILE_REMOVE);
 	close(l->fd);
 	l->fd = -1;
 }
@@ -364,13 +366,15 @@ delivery_fcntl(int fd, short type)
 	return fcntl(fd, F_OFD_SETLK, &whole) == 0 ? 0 : errno == EACCES ? EAGAIN : errno;
 }
 
-static struct delivery_lock *has_dotlock;	/* made by this process, which may have to end */
+static struct delivery_lock *has_dotlock;	/* made by this process or its locker; and it may have to end */
 
 /* At the end of a process that could not say goodbye: what it made itself goes with it. */
 static void
 dotlock_abandon(void)
 {
-	if (has_dotlock != NULL)
+	if (has_dotlock != NULL && has_dotlock->dotlock_by == BY_LOCKER)
+		ask_beside_last(PRIVILEGED_DOTLOCK_REMOVE);
+	else if (has_dotlock != NULL)
 		dotlock_remove(has_dotlock->directory, has_dotlock->dotlock, has_dotlock->dotlock_made.st_dev, has_dotlock->dotlock_made.st_ino);
 	has_dotlock = NULL;
 }
@@ -379,15 +383,21 @@ static int
 delivery_dotlock(struct delivery_lock *l)
 {
 	static bool watched;
-	int error = dotlock_make(l->directory, l->dotlock, getpid(), &l->dotlock_made);
+	int error;
 
-	l->dotlock_by_parent = false;
+	if (ask_has_locker()) {
+		l->dotlock_by = BY_LOCKER;
+		error = ask_beside(PRIVILEGED_DOTLOCK_MAKE);
+	} else {
+		l->dotlock_by = BY_WORKER;
+		error = dotlock_make(l->directory, l->dotlock, getpid(), &l->dotlock_made);
+	}
 	if (error == 0) {
 		has_dotlock = l;
 		watched = watched || atexit(dotlock_abandon) == 0;
 	}
 	if (error == EACCES || error == EPERM) {
-		l->dotlock_by_parent = true;
+		l->dotlock_by = BY_PARENT;
 		error = ask_privileged(PRIVILEGED_DOTLOCK_MAKE);
 	}
 	/*
@@ -430,9 +440,12 @@ delivery_lock_release(struct delivery_lock *l)
 			delivery_fcntl(l->fd, F_UNLCK);
 		else if (kind == LOCK_FLOCK)
 			flock(l->fd, LOCK_UN);
-		else if (l->dotlock_by_parent)
+		else if (l->dotlock_by == BY_PARENT)
 			ask_privileged(PRIVILEGED_DOTLOCK_REMOVE);
-		else
+		else if (l->dotlock_by == BY_LOCKER) {
+			has_dotlock = NULL;
+			ask_beside(PRIVILEGED_DOTLOCK_REMOVE);
+		} else
 			dotlock_abandon();
 	}
 	l->held = 0;

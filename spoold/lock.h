@@ -26,6 +26,8 @@
 #define GRACE_WAIT_MS		300	/* and if it was not: its client may just have hung up */
 #define DOTLOCK_STALE_S		600	/* unchanged for so long, and its holder not alive: left behind */
 
+#define LOCKFILE_NAME		".%.200s.postern-lock"	/* of a session lock that is no flock, beside the mbox */
+
 enum lock_result { LOCK_TAKEN, LOCK_HELD, LOCK_FAILED };
 
 struct session_lock {
@@ -62,7 +64,7 @@ struct delivery_lock {
 	int fd;				/* the mbox */
 	bool exclusive;
 	uint32_t held;			/* a bit for each enum mbox_lock */
-	bool dotlock_by_parent;
+	enum { BY_WORKER, BY_LOCKER, BY_PARENT } dotlock_by;
 	bool told;			/* that there can be no dotlock */
 	struct stat dotlock_made;
 };
@@ -72,7 +74,7 @@ struct delivery_lock {
  * writing. 0, or -1 with errno: ETIMEDOUT, or what made one of them impossible.
  */
 int delivery_lock_take(struct delivery_lock *l, int fd, bool exclusive);
-/* Gives all back. (A dotlock that this process made itself goes with exit(3), too.) */
+/* Gives all back. (A dotlock that this process or its locker made goes with exit(3), too.) */
 void delivery_lock_release(struct delivery_lock *l);
 
 /*

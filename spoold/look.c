@@ -277,9 +277,10 @@ look_count(struct look *l)
 	const struct sandbox_path paths[] = { { .fd = l->directory, .rights = SANDBOX_READ } };
 	bool mbox = l->shown->kind == MAILDROP_MBOX;
 
-	sandbox_enter(CELL_WORKER, l->conf, paths, 1);
+	/* of an mbox nothing more is wanted by path */
 	if (mbox)
 		look_dotlock(l);
+	sandbox_enter(CELL_WORKER, l->conf, paths, mbox ? 0 : 1);
 	if ((mbox ? count_mbox(l) : count_maildir(l)) == 0)
 		l->shown->flags |= SHOWN_COUNTED;
 	else

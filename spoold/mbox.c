@@ -17,6 +17,7 @@
 #include "journal.h"
 #include "lock.h"
 #include "locked.h"
+#include "locker.h"
 #include "log.h"
 #include "maildrop.h"
 #include "path.h"
@@ -53,6 +54,9 @@ mbox_directory(struct maildrop *m, struct mbox *b)
 	memcpy(b->dotlock + strlen(b->name), ".lock", sizeof ".lock");
 	slash[slash == path] = '\0';
 	b->directory = path_open_directory(path, m->grant->uid, (uid_t)m->conf->min_uid, O_PATH, &wrong);
+	/* the locker of a worker that lingered is where it was */
+	if (b->directory != -1 && m->kept->again && !locker_is_in(b->directory))
+		return maildrop_refuse(m, FAILURE_TEMPORARY, "another directory than before");
 	if (b->directory != -1)
 		return 0;
 	if (wrong != NULL)
@@ -60,10 +64,13 @@ mbox_directory(struct maildrop *m, struct mbox *b)
 	return errno == ENOENT ? 1 : maildrop_fail(m, "directory");
 }
 
+/* In the cell it may be another file than the one that was opened before it. */
 static int
 mbox_open_file(const struct mbox *b, int flags)
 {
-	return openat(b->directory, b->name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd = openat(b->directory, b->name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	return fd != -1 || errno != EACCES ? fd : ask_beside_file(flags == O_RDWR ? PRIVILEGED_MAILBOX_OPEN : PRIVILEGED_MAILBOX_LOOK);
 }
 
 /* The file, for writing if that may be. 0, 1 if it is missing, -1. */
@@ -101,7 +108,7 @@ mbox_lock_once(struct maildrop *m, struct mbox *b, int wait_ms)
 	char file[NAME_MAX + 1];
 
 	if (!lock_flock_is_ours(b->fd, m->conf, true)) {
-		if (snprintf(file, sizeof file, ".%.200s.postern-lock", b->name) >= (int)sizeof file)
+		if (snprintf(file, sizeof file, LOCKFILE_NAME, b->name) >= (int)sizeof file)
 			return LOCK_FAILED;
 		return session_lock_file(&b->session, b->directory, file, true, wait_ms);
 	}
@@ -190,6 +197,23 @@ mbox_archive_home(struct maildrop *m, struct mbox *b)
 		close(home);
 }
 
+/*
+ * What the cell leaves. A directory that belongs to root and has a mailbox for each account is left whole: whose a mailbox is keeps the accounts apart. In
+ * any other there is what this user may read and no mail program needs, or mail of others with the same uid: there it is the mbox alone, and a locker.
+ */
+static int
+mbox_cell(struct maildrop *m, struct mbox *b)
+{
+	bool whole = m->grant->home[0] != '\0' && faccessat(b->directory, ".", W_OK, 0) == -1;
+
+	m->paths[0] = (struct sandbox_path){ .fd = b->directory, .rights = SANDBOX_READ | SANDBOX_WRITE };
+	m->path_count = 1;
+	if (m->kept->again || whole || m->conf->sandbox == SANDBOX_OFF)
+		return 0;
+	m->paths[0].fd = b->fd;
+	return locker_start(m->conf, m->grant, b->directory);
+}
+
 static int
 mbox_open(struct maildrop *m)
 {
@@ -224,10 +248,7 @@ mbox_open(struct maildrop *m)
 	if ((result = maildrop_ready(m, b->fd, -1, b->device, b->inode)) != 0)
 		return result;
 	mbox_archive_home(m, b);
-	/* MAILBOX.lock, and the file itself if another one has its name by then */
-	m->paths[0] = (struct sandbox_path){ .fd = b->directory, .rights = SANDBOX_READ | SANDBOX_WRITE };
-	m->path_count = 1;
-	return 0;
+	return mbox_cell(m, b) == 0 ? 0 : maildrop_fail(m, "locker");
 }
 
 /* The archive that is beside the mbox; -1 with errno. */
@@ -236,7 +257,9 @@ archive_beside(const struct mbox *b, bool makes)
 {
 	char name[sizeof b->name + 16];
 
-	if (snprintf(name, sizeof name, ".%s.archive", b->name) < NAME_MAX)
+	if (ask_has_locker())
+		return ask_beside_file(makes ? PRIVILEGED_ARCHIVE_OPEN : PRIVILEGED_ARCHIVE_FIND);
+	if (snprintf(name, sizeof name, ARCHIVE_NAME, b->name) < NAME_MAX)
 		return archive_file(b->directory, name, makes);
 	errno = ENAMETOOLONG;
 	return -1;
@@ -732,9 +755,11 @@ archived_open(const struct mbox *b)
 
 	if (b->archive != -1)
 		return b->archive;
-	if (snprintf(name, sizeof name, ".%s.archive", b->name) >= NAME_MAX)
+	if (snprintf(name, sizeof name, ARCHIVE_NAME, b->name) >= NAME_MAX)
 		return errno = ENOENT, -1;
 	int fd = openat(b->directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd == -1 && errno == EACCES)
+		fd = ask_beside_file(PRIVILEGED_ARCHIVE_LOOK);
 	if (fd == -1 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && st.st_nlink == 1))
 		return fd;
 	close(fd);
@@ -1227,6 +1252,8 @@ mbox_close(struct maildrop *m)
 			close(fds[i]);
 	free(b);
 	m->of_store = NULL;
+	if (ask_has_locker())
+		ask_beside(PRIVILEGED_RELEASED);
 }
 
 const struct mailstore store_mbox = {

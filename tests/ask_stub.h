@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../spoold/ask.h"
+#include "../spoold/locker.h"
 #include "messages.h"
 
 static char journal_path[64], cache_path[64];
@@ -41,6 +42,21 @@ ask_privileged(uint32_t what)
 	if (what == PRIVILEGED_DOTLOCK_MAKE || what == PRIVILEGED_DOTLOCK_REMOVE)
 		dotlocks++;
 	return 0;
+}
+
+/* No locker: what is beside an mbox is within reach. */
+bool ask_has_locker(void) { return false; }
+int ask_beside(uint32_t what) { (void)what; return EACCES; }
+void ask_beside_last(uint32_t what) { (void)what; }
+int locker_start(const struct conf *c, const struct grant *g, int directory) { (void)c; (void)g; (void)directory; return 0; }
+bool locker_is_in(int directory) { (void)directory; return true; }
+
+int
+ask_beside_file(uint32_t what)
+{
+	(void)what;
+	errno = EACCES;
+	return -1;
 }
 
 int

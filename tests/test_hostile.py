@@ -57,7 +57,7 @@ class Target:
         for name in ("authd", "spoold"):
             for pid, state in self.p.daemon(name).session().items():
                 kind = harness.process_name(pid)
-                if kind in ("worker", "authd: pam try"):
+                if kind in ("worker", "locker", "authd: pam try"):
                     continue
                 memory = re.search(r"^Rss:\s+(\d+) kB", pathlib.Path("/proc/%d/smaps_rollup" % pid).read_text(), re.M)
                 found[kind] = (pid, len(os.listdir("/proc/%d/fd" % pid)), int(memory[1]) * 1024)

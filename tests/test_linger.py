@@ -251,7 +251,7 @@ def test_read_only_password(postern):
 @pytest.mark.skipif(not harness.IS_ROOT, reason="looks into a process of another user")
 @pytest.mark.parametrize("store", ["mbox", "maildir"])
 def test_confined_and_empty(make_postern, stage, store):
-    """It has its user's uid and its filter all the while, and nothing open but logs and the socket to its parent."""
+    """It has its user's uid and its filter all the while, and nothing open but logs, the socket to its parent and that to its locker, which has that alone."""
     p = make_postern(stage=stage)
     uid = stage.USERS["alice"]
     path = getattr(p, store)("alice", MESSAGES, uid=uid)
@@ -262,14 +262,21 @@ def test_confined_and_empty(make_postern, stage, store):
     status = harness.status_of(pid)
     assert harness.identity(pid)[0] == [uid] * 4
     assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1"
+    lockers = harness.children(pid)
+    assert [name for _, name in lockers] == (["locker"] if store == "mbox" else [])
     for _ in range(1000):       # the answer to QUIT comes before it closes what the answer went through
         open_now = [os.readlink(x) for x in pathlib.Path("/proc/%d/fd" % pid).iterdir() if int(x.name) > 2]
-        if sum(x.startswith("socket:") for x in open_now) == 1:
+        if sum(x.startswith("socket:") for x in open_now) == 1 + len(lockers):
             break
         assert not harness.wait_pid(pid, 0.01), "it does not linger"
     left = [x for x in open_now if not x.startswith("socket:") and "catalogue" not in x]
     assert not left, left
-    assert sum(x.startswith("socket:") for x in open_now) == 1, open_now
+    assert sum(x.startswith("socket:") for x in open_now) == 1 + len(lockers), open_now
+    for locker, _ in lockers:
+        assert harness.identity(locker)[0] == [uid] * 4
+        assert harness.status_of(locker)["Seccomp"] == "2"
+        left = [os.readlink(x) for x in pathlib.Path("/proc/%d/fd" % locker).iterdir() if int(x.name) > 2]
+        assert len(left) == 1 and left[0].startswith("socket:"), left
     with p.connect("alice") as c:
         assert workers(p) == [pid]
         assert c.retr(2) == wire(MESSAGES[1])

@@ -47,6 +47,8 @@ ROOT = {
                "setuid": "done", "fork": "done", "kill": "done", "read {other}": "done", "remove {other}": None, "keyed": "done"},
     "worker": {"read /etc/passwd": "EACCES", "read /etc/shadow": "EACCES", "create /tmp/postern-probe": "EACCES", "write {conf}": "EACCES",
                "remove {conf}": "EACCES", "read {other}": "EACCES", "remove {other}": "EACCES"},
+    "locker": {"read /etc/passwd": "EACCES", "read /etc/shadow": "EACCES", "create /tmp/postern-probe": "EACCES", "write {conf}": "EACCES",
+               "read {other}": "EACCES"},
 }
 
 
@@ -102,7 +104,7 @@ class Prober:
         with contextlib.suppress(AssertionError, ConnectionError), self.p.connect() as c:
             if cell != "pop3d":
                 login(c)
-        return self.p.daemon("spoold" if cell == "worker" else "pop3d")
+        return self.p.daemon("spoold" if cell in ("worker", "locker") else "pop3d")
 
 
 def certificate(p):
@@ -202,8 +204,8 @@ ORDINARY = {
     "authd": {**ROOT["authd"], "read /etc/shadow": "EACCES", "setuid": "EPERM", "chroot": "EPERM", "kill": "EPERM"},
     "verifier": {**ROOT["verifier"], "connect {run}/spoold.ctl": "done", "read {other}": "done"},
     "spoold": {**ROOT["spoold"], "read /etc/shadow": "EACCES", "setuid": "EPERM", "kill": "EPERM"},
-    # Landlock knows directories: mailboxes of one user in one of them are apart only where their owners are
-    "worker": {**ROOT["worker"], "read {other}": "done", "remove {other}": None},
+    # of several mailboxes in one directory, all of one user, the worker has its own; what makes the dotlock there has the directory, and reads no mail
+    "locker": {**ROOT["locker"], "read {other}": "done"},
 }
 
 
@@ -226,6 +228,8 @@ def killed(scene, cell, daemon):
         daemon.wait_line("event=child-died", "process=%s" % cell, "signal=%d" % signal.SIGSYS)
     elif cell == "worker":
         daemon.wait_line("event=worker-died", "signal=%d" % signal.SIGSYS)
+    elif cell == "locker":      # the worker cannot lock without it
+        daemon.wait_line("the locker has gone")
     else:
         daemon.wait_line("killed by signal %d" % signal.SIGSYS)
     assert "event=probe " not in p.log(), "it went on"
@@ -241,7 +245,7 @@ def test_killed(make_postern, probe_build, cell, probe):
     daemon = scene.prober.begin(cell, scene.login)
     killed(scene, cell, daemon)
     scene.prober.clear()
-    if cell in ("pop3d", "session", "worker"):
+    if cell in ("pop3d", "session", "worker", "locker"):
         with scene.p.connect() as c:
             scene.login(c)
             assert c.retr(1) == harness.wire(MESSAGE)
@@ -318,10 +322,10 @@ def test_worker_that_was_taken_over(make_postern, stage, probe_build):
 # What the kernel says of each process
 
 KIND = {"pop3d": "listener", "pop3d-idle": "listener", "authd": "authd", "authd: verifier": "verifier", "authd: hasher": "hasher",
-        "authd: keeper": "keeper", "authd: pam": "pam", "spoold": "spoold", "worker": "worker"}
+        "authd: keeper": "keeper", "authd: pam": "pam", "spoold": "spoold", "worker": "worker", "locker": "locker"}
 CAPS = {"setuid": 7, "setgid": 6, "kill": 5, "dac_read_search": 2, "sys_chroot": 18}
 KEPT = {"spoold": ["setuid", "setgid", "kill", "dac_read_search"], "authd": ["setuid", "setgid", "kill", "dac_read_search", "sys_chroot"]}
-LIMITS = {"hasher": (32, 1088 << 20), "keeper": (None, 256 << 20), "verifier": (None, 1024 << 20), "worker": (None, 6144 << 20),
+LIMITS = {"hasher": (32, 1088 << 20), "keeper": (None, 256 << 20), "verifier": (None, 1024 << 20), "worker": (None, 6144 << 20), "locker": (32, 6144 << 20),
           "pop3d": (None, 256 << 20)}
 
 
@@ -367,7 +371,7 @@ def test_what_the_kernel_says(make_postern, stage):
                 if kind in LIMITS:
                     assert limits["Max processes"] == ("0", "0"), kind
         assert c.quit().startswith(b"+OK")
-    assert {"listener", "idle", "pop3d", "authd", "verifier", "hasher", "keeper", "spoold", "worker"} == seen
+    assert {"listener", "idle", "pop3d", "authd", "verifier", "hasher", "keeper", "spoold", "worker", "locker"} == seen
     assert os.listdir(p.conf["postern"]["run-dir"] / "empty") == []
 
 

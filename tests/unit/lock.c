@@ -37,6 +37,10 @@ static int longest_ms;
 int ask_privileged(uint32_t what) { (void)what; return EPERM; }
 void ask_measured(uint32_t w, uint32_t r, int64_t ms, uint64_t c, uint64_t m) { (void)w; (void)r; (void)ms; (void)c; (void)m; }
 int ask_file(uint32_t what) { (void)what; errno = EPERM; return -1; }
+bool ask_has_locker(void) { return false; }
+int ask_beside(uint32_t what) { (void)what; return EACCES; }
+void ask_beside_last(uint32_t what) { (void)what; }
+int ask_beside_file(uint32_t what) { (void)what; errno = EACCES; return -1; }
 
 /* libc's, but for how long the host has been up, and for the time that was waited. */
 int
