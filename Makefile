@@ -158,8 +158,9 @@ lint: imports
 	test -z "$(MANUALS)" || mandoc -Tlint -Wwarning $(MANUALS)
 
 # The same programs, with a memory error or undefined behaviour ending them at once; sandbox = off in their configuration.
+ASAN_FLAGS = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 asan:
-	$(MAKE) --no-print-directory B=$(B)/asan HARDEN= OPTIMISE='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all units
+	$(MAKE) --no-print-directory B=$(B)/asan HARDEN= OPTIMISE='$(ASAN_FLAGS)' all units
 
 clean:
 	rm -rf $(B)

@@ -5,8 +5,9 @@
 SANITIZE_LEAVE_OUT = --ignore=tests/test_sandbox.py --ignore=tests/test_fuzz.py --ignore=tests/test_demo.py --ignore=tests/test_crash.py \
 	-k 'not memory_of_pop3d and not as_root and not two_accounts'
 
+# (what a test builds is built as the rest)
 asan-check: asan
-	POSTERN_SANDBOX=off ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	HARDEN= OPTIMISE='$(ASAN_FLAGS)' POSTERN_SANDBOX=off ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(PYTHON) tests/check.py $(B)/asan $(SANITIZE_LEAVE_OUT) $(TESTS)
 
 # What it finds is in build/valgrind, a file a process.

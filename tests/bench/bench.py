@@ -5,7 +5,7 @@ Every figure is taken several times, the servers alternating, and is printed as 
 the server's alone: all its processes, those that ended included. The mailboxes are the same, each server has its own copy, and all of
 it is in the page cache. Needs root: servers run with accounts of their own in a private mount and network namespace; nothing is installed.
 
-    bench.py [options] [SCENARIO...]       poll list fetch retr open update idle logins tls growth memory million; without any, all but the last three
+    bench.py [options] [SCENARIO...]       poll list fetch retr open update idle logins tls growth memory million crowd; without any, all but the last four
 
 The raw figures go to BUILD/bench/figures.json. Each row is compared with the last run here (BUILD/bench/last.json), or, if there was none, with
 what docs/ has of a machine like this one; --record writes docs/ anew.
@@ -20,6 +20,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import crowd  # noqa: E402
 import growth  # noqa: E402
 import logins  # noqa: E402
 import mailbox_make as make  # noqa: E402
@@ -280,6 +281,11 @@ class Bench:
     def growth(self):
         growth.scenario(self)
 
+    # crowd: 2,000 connections before login, and 500 sessions (crowd.py)
+
+    def crowd(self):
+        crowd.scenario(self, smaps)
+
     # logins: a remembered password and an app password, on empty maildrops (logins.py)
 
     def logins(self):
@@ -307,7 +313,7 @@ def smaps(pid):
     return facts
 
 
-SCENARIOS = ["poll", "list", "fetch", "retr", "open", "update", "idle", "logins", "tls", "growth", "memory", "million"]
+SCENARIOS = ["poll", "list", "fetch", "retr", "open", "update", "idle", "logins", "tls", "growth", "memory", "million", "crowd"]
 
 
 def options_parse():
@@ -328,7 +334,7 @@ def options_parse():
     o.work = (o.work or o.build / "bench/work").resolve()
     o.rounds = o.rounds or (3 if o.short else 5)
     o.servers = o.servers.split(",")
-    o.scenario = o.scenario or [s for s in SCENARIOS if s not in ("growth", "memory", "million")]
+    o.scenario = o.scenario or [s for s in SCENARIOS if s not in ("growth", "memory", "million", "crowd")]
     return o
 
 
