@@ -30,7 +30,7 @@ LIB_OBJECTS = $(call objects,$(LIB_SOURCES))
 
 # it never changes its user
 $(B)/pop3d: $(call objects,$(POP3D_SOURCES)) $(filter-out %/privilege.o,$(LIB_OBJECTS))
-	$(CC) $(ALL_CFLAGS) $(POP3D_LDFLAGS) -o $@ $^ $(POP3D_LIBS) $(LIB_LIBS)
+	$(CC) $(ALL_CFLAGS) $(POP3D_LDFLAGS) -o $@ $(filter-out %.ld,$^) $(POP3D_LIBS) $(LIB_LIBS)
 $(B)/authd: $(call objects,$(AUTHD_SOURCES)) $(LIB_OBJECTS)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(AUTHD_LIBS) $(LIB_LIBS)
 $(B)/authctl: $(call objects,$(AUTHCTL_SOURCES)) $(LIB_OBJECTS)

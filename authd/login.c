@@ -394,25 +394,25 @@ is_out_of_form(const struct login *l, bool response, uint32_t length)
 
 /* GNU SASL's LOGIN asks for the name even if it was sent along. */
 static void
-skip_first_question(struct login *l, const struct body_auth *a)
+skip_first_question(struct login *l, const uint8_t *initial, uint32_t length)
 {
-	if (l->mechanism == MECHANISM_LOGIN && a->has_initial && a->length > 0)
+	if (l->mechanism == MECHANISM_LOGIN && initial != NULL && length > 0)
 		sasl_step(l, (const uint8_t *)"", 0);
 }
 
 void
-login_begin(struct login *l, const struct body_auth *a)
+login_begin(struct login *l, uint32_t mechanism, const uint8_t *initial, uint32_t length)
 {
 	memset(l, 0, sizeof *l);
 	l->timer.on_due = on_due;
 	l->begun = clock_ms();
-	l->mechanism = a->mechanism;
+	l->mechanism = mechanism;
 	l->store = STORE_COUNT;
 	if (!is_offered(l)) {
 		deny(l, DENIED_MECHANISM, "mechanism");
 		return;
 	}
-	if (is_out_of_form(l, a->has_initial, a->length)) {
+	if (is_out_of_form(l, initial != NULL, length)) {
 		deny(l, DENIED_PROTOCOL, "malformed");
 		return;
 	}
@@ -422,7 +422,7 @@ login_begin(struct login *l, const struct body_auth *a)
 		return;
 	}
 	if (l->mechanism == MECHANISM_APOP) {
-		if (apop_check(l, a->data, a->length) == -1)
+		if (apop_check(l, initial, length) == -1)
 			deny(l, DENIED_PROTOCOL, "malformed");
 		else
 			come_to(l, l->next);
@@ -432,8 +432,8 @@ login_begin(struct login *l, const struct body_auth *a)
 		deny(l, DENIED_TEMPORARY, "memory");
 		return;
 	}
-	skip_first_question(l, a);
-	step(l, a->has_initial ? a->data : NULL, a->has_initial ? a->length : 0);
+	skip_first_question(l, initial, length);
+	step(l, initial, initial != NULL ? length : 0);
 }
 
 void

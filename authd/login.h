@@ -88,7 +88,8 @@ struct login {
 /* Makes room for so many attempts at a time. Fatal if it is not to be had. Before the sandbox. */
 void login_start(const struct conf *c, size_t room);
 
-void login_begin(struct login *l, const struct body_auth *a);
+/* An attempt by an offered mechanism; `initial` is NULL if there is no initial response, which an empty one is not. */
+void login_begin(struct login *l, uint32_t mechanism, const uint8_t *initial, uint32_t length);
 void login_respond(struct login *l, const struct body_respond *r);
 /* The peer is gone, or has lost the right to an answer: nothing more is said or kept. */
 void login_abandon(struct login *l);

@@ -11,8 +11,10 @@
 #include "log.h"
 #include "system.h"
 
+#define HELLOS_MOST	2
 #define AUTHS_MOST	20
-#define ROW_AUTH	2	/* its place in the table */
+#define ROW_HELLO	1	/* its place in the table */
+#define ROW_AUTH	2
 #define RESPONDS_MOST	80
 
 static const struct conf *conf;
@@ -69,20 +71,26 @@ is_taken(const char *session)
 	return grant_pending(session);
 }
 
-static void
-on_hello(struct peer *p, const struct message *m)
+/* False if the peer is gone for it. */
+static bool
+hello_take(struct peer *p, const struct body_hello *h)
 {
-	const struct body_hello *h = &m->body.hello;
-
 	/* The second one is of the same session, after STLS. */
 	bool again = p->phase == PEER_IDLE;
 
 	if (!is_session_id(h->session) || (again ? strcmp(h->session, p->hello.session) != 0 : is_taken(h->session))) {
 		peer_misbehaved(p, "a session id that is malformed or in use");
-		return;
+		return false;
 	}
 	p->hello = *h;
 	p->phase = PEER_IDLE;
+	return true;
+}
+
+static void
+on_hello(struct peer *p, const struct message *m)
+{
+	(void)hello_take(p, &m->body.hello);
 }
 
 /*
@@ -109,8 +117,27 @@ on_greet(struct peer *p, const struct message *m)
 static void
 on_auth(struct peer *p, const struct message *m)
 {
+	const struct body_auth *a = &m->body.auth;
+
 	p->phase = PEER_WORKING;
-	login_begin(&p->login, &m->body.auth);
+	login_begin(&p->login, a->mechanism, a->has_initial ? a->data : NULL, a->length);
+}
+
+/* HELLO and AUTH: it counts as either. */
+static void
+on_login(struct peer *p, const struct message *m)
+{
+	const struct body_login *b = &m->body.login;
+
+	if (p->said[ROW_HELLO]++ >= HELLOS_MOST) {
+		peer_misbehaved(p, "a message too often");
+		return;
+	}
+	if (!hello_take(p, &b->hello))
+		return;
+	p->said[ROW_AUTH]++;
+	p->phase = PEER_WORKING;
+	login_begin(&p->login, b->mechanism, b->has_initial ? b->data : NULL, b->length);
 }
 
 static void
@@ -128,10 +155,12 @@ static const struct row {
 	void (*on_message)(struct peer *p, const struct message *m);
 } table[PEER_ROWS] = {
 	{ MESSAGE_GREET,	1u << PEER_NEW,		1,		on_greet },
-	{ MESSAGE_HELLO,	1u << PEER_NEW | 1u << PEER_IDLE, 2,	on_hello },
+	[ROW_HELLO] =
+	{ MESSAGE_HELLO,	1u << PEER_NEW | 1u << PEER_IDLE, HELLOS_MOST,	on_hello },
 	[ROW_AUTH] =
 	{ MESSAGE_AUTH,		1u << PEER_IDLE,	AUTHS_MOST,	on_auth },
 	{ MESSAGE_RESPOND,	1u << PEER_EXCHANGE,	RESPONDS_MOST,	on_respond },
+	{ MESSAGE_LOGIN,	1u << PEER_NEW | 1u << PEER_IDLE, HELLOS_MOST,	on_login },
 };
 
 static void

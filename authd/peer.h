@@ -17,7 +17,7 @@ enum peer_phase {
 	PEER_DONE		/* nothing any more */
 };
 
-#define PEER_ROWS	4	/* of the table */
+#define PEER_ROWS	5	/* of the table */
 
 struct peer {
 	struct peer *next, *before;

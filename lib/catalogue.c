@@ -75,19 +75,27 @@ mapping_of(int fd, size_t size)
 	return at != MAP_FAILED ? at : NULL;
 }
 
+/* In `room` if it fits. */
 static void *
-copy_of(int fd, size_t size)
+copy_of(int fd, size_t size, void *room, size_t most)
 {
-	void *at = malloc(size);
+	void *at = size <= most ? room : malloc(size);
 
 	if (at != NULL && pread(fd, at, size, 0) == (ssize_t)size)
 		return at;
-	free(at);
+	if (at != room)
+		free(at);
 	return NULL;
 }
 
 int
 catalogue_map(struct catalogue *c, int fd)
+{
+	return catalogue_read(c, fd, NULL, 0);
+}
+
+int
+catalogue_read(struct catalogue *c, int fd, void *room, size_t most)
 {
 	size_t size;
 
@@ -96,11 +104,12 @@ catalogue_map(struct catalogue *c, int fd)
 		errno = EPROTO;
 		return -1;
 	}
-	void *at = size <= SMALL ? copy_of(fd, size) : mapping_of(fd, size);
+	void *at = size <= SMALL || size <= most ? copy_of(fd, size, room, most) : mapping_of(fd, size);
 	if (at == NULL)
 		return -1;
 	const struct catalogue_header *h = at;
-	*c = (struct catalogue){ .header = h, .mapped = size > SMALL ? size : 0, .copied = size <= SMALL };
+	*c = (struct catalogue){ .header = h, .mapped = size > SMALL && size > most ? size : 0,
+		.copied = size <= SMALL && size > most };
 	size_t rows = (size_t)h->count * sizeof(struct catalogue_row);
 	if (h->magic == CATALOGUE_MAGIC && h->count <= MESSAGES_MAX && size - sizeof *h >= rows &&
 	    h->uids_length == size - sizeof *h - rows) {

@@ -48,6 +48,9 @@ struct catalogue {
  * (EPROTO: not a catalogue). fd stays open and the caller's.
  */
 int catalogue_map(struct catalogue *c, int fd);
+
+/* The same, but one of at most so many octets is copied to `room`, which is aligned for it and is left alone until it is unmapped. */
+int catalogue_read(struct catalogue *c, int fd, void *room, size_t most);
 void catalogue_unmap(struct catalogue *c);
 
 /* Makes an empty memfd, not yet sealed, for a catalogue or marks. -1 with errno. */

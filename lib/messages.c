@@ -42,7 +42,7 @@ void
 message_start(struct message *m, enum message_type type)
 {
 	/* Only what will be sent: a whole struct message is larger than most bodies by far. */
-	memset(m, 0, message_size(type));
+	memset(&m->body, 0, roster[type].size);
 	m->header.magic = MESSAGE_MAGIC;
 	m->header.type = type;
 	for (size_t i = 0; i < MESSAGE_MAX_FDS; i++)
@@ -69,6 +69,13 @@ ends(const char *string, size_t size)
 }
 #define ENDS(array) ends(array, sizeof(array))
 
+static bool
+hello_sound(const struct body_hello *h)
+{
+	return ENDS(h->session) && ENDS(h->client) && ENDS(h->local) && ENDS(h->tls_version) && ENDS(h->binding_type) &&
+	    h->binding_length <= sizeof h->binding && h->has_certificate <= 1 && h->end_point_length <= sizeof h->end_point;
+}
+
 /* The strings of every body end in place, and its lengths stay inside. */
 static bool
 body_sound(uint32_t type, const union message_body *b)
@@ -78,10 +85,10 @@ body_sound(uint32_t type, const union message_body *b)
 		return ENDS(b->connection.client) && ENDS(b->connection.local) && b->connection.verifier <= 1 &&
 		    b->connection.implicit_tls <= 1 && b->connection.tls <= 1;
 	case MESSAGE_HELLO:
-		return ENDS(b->hello.session) && ENDS(b->hello.client) && ENDS(b->hello.local) &&
-		    ENDS(b->hello.tls_version) && ENDS(b->hello.binding_type) &&
-		    b->hello.binding_length <= sizeof b->hello.binding && b->hello.has_certificate <= 1 &&
-		    b->hello.end_point_length <= sizeof b->hello.end_point;
+		return hello_sound(&b->hello);
+	case MESSAGE_LOGIN:
+		return hello_sound(&b->login.hello) && b->login.mechanism < MECHANISM_COUNT && b->login.has_initial <= 1 &&
+		    b->login.length <= LOGIN_SIZE;
 	case MESSAGE_AUTH:
 		return b->auth.mechanism < MECHANISM_COUNT && b->auth.has_initial <= 1 && b->auth.length <= SASL_SIZE;
 	case MESSAGE_RESPOND:

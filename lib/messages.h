@@ -33,6 +33,7 @@
 #define PASSWORD_SIZE		1024
 #define ADDRESS_SIZE		48	/* a numeric IPv6 address, with the NUL */
 #define SASL_SIZE		9216	/* what 12,288 octets of base64 decode to (RFC 5034 section 4) */
+#define LOGIN_SIZE		1024	/* an initial response that fits into LOGIN */
 #define CHALLENGE_SIZE		2048
 #define TEXT_SIZE		160
 #define PATH_SIZE		1024
@@ -145,6 +146,18 @@ struct body_auth {
 	uint8_t data[SASL_SIZE];	/* the initial response, base64 decoded */
 };
 
+/*
+ * HELLO and AUTH in one, where HELLO has not been said and the initial response is short: what nearly every login is.
+ * No more is sent than a login takes, and the verifier wakes up once.
+ */
+struct body_login {
+	struct body_hello hello;
+	uint32_t mechanism;
+	uint32_t has_initial;
+	uint32_t length;
+	uint8_t data[LOGIN_SIZE];
+};
+
 /* POP3D: the client's answer to the last CHALLENGE; VERIFIER: answers with CHALLENGE, GRANTED or DENIED. */
 struct body_respond {
 	uint32_t cancelled;		/* 0 or 1: the client sent "*" */
@@ -243,6 +256,12 @@ enum mark { MARK_DELETED = 1, MARK_RETRIEVED = 2 };
  */
 struct body_release {
 	uint32_t zero;
+};
+
+/* SPENT and RELEASE in one. */
+struct body_leave {
+	uint64_t octets;
+	uint64_t messages;
 };
 
 /* WORKER: exactly the marked messages are gone, durably, and the session lock is free. */
@@ -573,6 +592,13 @@ struct body_idle {
 	uint64_t kept;			/* octets of memory in which it remembers the maildrop as it was */
 };
 
+/* MEASURED (MEASURED_SPENT) and IDLE in one. */
+struct body_left {
+	uint64_t kept;
+	uint64_t octets;
+	uint64_t messages;
+};
+
 /*
  * SPOOLD to an idle WORKER: the descriptor is the next session's socket. It begins as every session does; the CLAIM says that it has been taken. A worker
  * that cannot take it ends without one, and SPOOLD forks another, as it does for one that has died.
@@ -650,7 +676,10 @@ struct body_kept {
 	M(IDLE,		WORKER,		SPOOLD,		0, idle) \
 	M(REOPEN,	SPOOLD,		WORKER,		1, reopen) \
 	M(REACH,	POP3D,		LISTENER,	0, reach) \
-	M(REACHED,	LISTENER,	POP3D,		1, reached)
+	M(REACHED,	LISTENER,	POP3D,		1, reached) \
+	M(LOGIN,	POP3D,		VERIFIER,	0, login) \
+	M(LEAVE,	POP3D,		WORKER,		0, leave) \
+	M(LEFT,		WORKER,		SPOOLD,		0, left)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };
@@ -659,10 +688,11 @@ enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };
 #define MESSAGE_UNION(name, from, to, fds, body) struct body_##body body;
 struct message {
 	struct message_header header;
-	union message_body { MESSAGE_ROSTER(MESSAGE_UNION) } body;
 	/* what rode along; the receiver owns and closes them. -1 where there is none. */
 	int fds[MESSAGE_MAX_FDS];
 	pid_t pid;	/* the sender, as the kernel knows it, if the socket has SO_PASSCRED; else 0 */
+	/* last, and the largest by far: of most messages no more than the first page of all this is ever written */
+	union message_body { MESSAGE_ROSTER(MESSAGE_UNION) } body;
 };
 #undef MESSAGE_UNION
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -382,6 +383,17 @@ heap_tidy(void)
 	void *volatile more = malloc(1 << 16);	/* than any piece has; volatile, or the pair would be compiled away */
 
 	free(more);
+}
+
+void *
+memory_unforked(size_t size)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		return NULL;
+	(void)madvise(at, size, MADV_DONTFORK);		/* it would work without */
+	return at;
 }
 
 pid_t

@@ -86,6 +86,12 @@ void address_of(const struct sockaddr *sa, char address[static ADDRESS_SIZE], ui
 /* Sorts what has been freed. Before a fork: else the child's first allocation does, and faults in a page for every piece. */
 void heap_tidy(void);
 
+/*
+ * Zeroed memory that children do not get: it is not copied, and neither side pays for pages that the other changes. For
+ * what is kept as long as the process runs. NULL with errno.
+ */
+void *memory_unforked(size_t size);
+
 /* Forks; in the child the parent's death is a SIGTERM, signal handlers and mask are reset. `name` shows in ps(1). -1 with errno. */
 pid_t fork_named(const char *name);
 

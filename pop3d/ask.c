@@ -83,16 +83,6 @@ ask_keeper(int listener)
 	return -1;
 }
 
-bool
-ask_hello(int authd, const struct body_hello *hello)
-{
-	struct message m;
-
-	message_start(&m, MESSAGE_HELLO);
-	m.body.hello = *hello;
-	return message_send(authd, &m) == 0;
-}
-
 /* Receives an answer of one of the types that are timely here; anything else ends the conversation. */
 static int
 receive(int fd, struct message *answer, enum side from, int milliseconds, const uint32_t *types, size_t count)
@@ -150,34 +140,74 @@ login_answer(int authd, int milliseconds, struct message *answer)
 	    answer->header.type == MESSAGE_GRANTED ? ASK_GRANTED : ASK_DENIED;
 }
 
-enum ask_login
-ask_auth(int authd, enum mechanism mechanism, const void *data, size_t length, int milliseconds, struct message *answer)
+/*
+ * What is asked is put where the answer comes: a struct message is large, and each page of it that is touched costs, and
+ * stays with the process.
+ */
+static int
+send_login(int authd, const struct body_hello *hello, enum mechanism mechanism, const void *data, size_t length, struct message *m)
 {
-	struct message m;
+	struct body_login *b = &m->body.login;
 
-	message_start(&m, MESSAGE_AUTH);
-	m.body.auth.mechanism = mechanism;
-	m.body.auth.has_initial = data != NULL;
-	if (data != NULL) {
-		m.body.auth.length = (uint32_t)length;
-		memcpy(m.body.auth.data, data, length);
+	message_start(m, MESSAGE_LOGIN);
+	b->hello = *hello;
+	b->mechanism = mechanism;
+	b->has_initial = data != NULL;
+	b->length = (uint32_t)length;
+	memcpy(b->data, data != NULL ? data : "", length);
+	int sent = message_send(authd, m);
+	sodium_memzero(b->data, length);
+	return sent;
+}
+
+static int
+send_auth(int authd, enum mechanism mechanism, const void *data, size_t length, struct message *m)
+{
+	struct body_auth *b = &m->body.auth;
+
+	message_start(m, MESSAGE_AUTH);
+	b->mechanism = mechanism;
+	b->has_initial = data != NULL;
+	b->length = (uint32_t)length;
+	memcpy(b->data, data != NULL ? data : "", length);
+	int sent = message_send(authd, m);
+	sodium_memzero(b->data, length);
+	return sent;
+}
+
+enum ask_login
+ask_auth(int authd, const struct body_hello *hello, enum mechanism mechanism, const void *data, size_t length, int milliseconds,
+    struct message *answer)
+{
+	int sent = 0;
+
+	if (data == NULL)
+		length = 0;
+	if (hello != NULL && length <= LOGIN_SIZE)
+		sent = send_login(authd, hello, mechanism, data, length, answer);
+	else {
+		if (hello != NULL) {
+			message_start(answer, MESSAGE_HELLO);
+			answer->body.hello = *hello;
+			sent = message_send(authd, answer);
+		}
+		if (sent == 0)
+			sent = send_auth(authd, mechanism, data, length, answer);
 	}
-	int sent = message_send(authd, &m);
-	sodium_memzero(m.body.auth.data, length);
 	return sent == -1 ? ASK_GONE : login_answer(authd, milliseconds, answer);
 }
 
 enum ask_login
 ask_respond(int authd, bool cancelled, const void *data, size_t length, int milliseconds, struct message *answer)
 {
-	struct message m;
+	struct body_respond *b = &answer->body.respond;
 
-	message_start(&m, MESSAGE_RESPOND);
-	m.body.respond.cancelled = cancelled;
-	m.body.respond.length = (uint32_t)length;
-	memcpy(m.body.respond.data, data, length);
-	int sent = message_send(authd, &m);
-	sodium_memzero(m.body.respond.data, length);
+	message_start(answer, MESSAGE_RESPOND);
+	b->cancelled = cancelled;
+	b->length = (uint32_t)length;
+	memcpy(b->data, data, length);
+	int sent = message_send(authd, answer);
+	sodium_memzero(b->data, length);
 	return sent == -1 ? ASK_GONE : login_answer(authd, milliseconds, answer);
 }
 
@@ -247,28 +277,39 @@ ask_spent(int worker, uint64_t octets, uint64_t messages)
 	(void)message_send(worker, &m);		/* one that is gone counts nothing any more */
 }
 
-int
-ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer)
+/* Says what *m has, and waits for what comes of it, which takes its place. */
+static int
+send_end(int worker, struct message *m)
 {
 	static const uint32_t types[] = { MESSAGE_UPDATED, MESSAGE_UPDATE_FAILED };
-	struct message m;
+	int sent = message_send(worker, m);
 
-	if (marks == NULL)
-		message_start(&m, MESSAGE_RELEASE);
-	else {
-		message_start(&m, MESSAGE_UPDATE);
-		m.body.update.count = count;
-		if ((m.fds[0] = marks_seal(marks, count)) == -1) {
-			log_text(LOG_ERR, "no memory for %u marks: %s", count, strerror(errno));
-			return 0;
-		}
-	}
-	int sent = message_send(worker, &m);
-	if (m.fds[0] != -1)
-		close(m.fds[0]);
+	if (m->fds[0] != -1)
+		close(m->fds[0]);
 	if (sent == -1) {
 		log_text(LOG_ERR, "the worker is gone: %s", strerror(errno));
 		return 0;
 	}
-	return receive(worker, answer, SIDE_WORKER, UPDATE_MS, types, 2);
+	return receive(worker, m, SIDE_WORKER, UPDATE_MS, types, 2);
+}
+
+int
+ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer)
+{
+	message_start(answer, MESSAGE_UPDATE);
+	answer->body.update.count = count;
+	if ((answer->fds[0] = marks_seal(marks, count)) == -1) {
+		log_text(LOG_ERR, "no memory for %u marks: %s", count, strerror(errno));
+		return 0;
+	}
+	return send_end(worker, answer);
+}
+
+int
+ask_leave(int worker, uint64_t octets, uint64_t messages, struct message *answer)
+{
+	message_start(answer, MESSAGE_LEAVE);
+	answer->body.leave.octets = octets;
+	answer->body.leave.messages = messages;
+	return send_end(worker, answer);
 }

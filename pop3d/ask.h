@@ -26,16 +26,14 @@ int ask_keeper(int listener);
  */
 void ask_banner(int authd, const char *session, char timestamp[static BANNER_SIZE]);
 
-/* Tells the verifier what pop3d knows of its connection. False if the verifier is gone. */
-bool ask_hello(int authd, const struct body_hello *hello);
-
 enum ask_login { ASK_CHALLENGE, ASK_GRANTED, ASK_DENIED, ASK_GONE };
 
 /*
  * Begins a login, or goes on with one; waits for the answer, at most `milliseconds`. The data is copied and the copy wiped. After ASK_CHALLENGE, ASK_GRANTED and ASK_DENIED *answer is
- * the message (the session's descriptor with GRANTED, the caller's); after ASK_GONE close the conversation.
+ * the message (the session's descriptor with GRANTED, the caller's); after ASK_GONE close the conversation. With `hello` the verifier is told first what pop3d knows of
+ * its connection.
  */
-enum ask_login ask_auth(int authd, enum mechanism mechanism, const void *data, size_t length, int milliseconds,
+enum ask_login ask_auth(int authd, const struct body_hello *hello, enum mechanism mechanism, const void *data, size_t length, int milliseconds,
     struct message *answer);
 enum ask_login ask_respond(int authd, bool cancelled, const void *data, size_t length, int milliseconds, struct message *answer);
 
@@ -53,7 +51,9 @@ int ask_fetched(int worker, uint32_t number, struct message *answer);
 /* For the counters alone: what was sent to the client, and how many messages. Before ask_update, or at an end without it. */
 void ask_spent(int worker, uint64_t octets, uint64_t messages);
 
-/* UPDATE with the marks (count octets), or RELEASE if marks is NULL. UPDATED or UPDATE_FAILED in *answer; 0 if the worker is gone. */
+/* LEAVE, which tells the same as ask_spent: nothing is marked. UPDATED or UPDATE_FAILED in *answer; 0 if the worker is gone. */
+int ask_leave(int worker, uint64_t octets, uint64_t messages, struct message *answer);
+/* UPDATE with the marks (count octets). The same comes of it. */
 int ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer);
 
 #endif

@@ -70,12 +70,13 @@ busy_reply(struct session *s, int64_t since)
 static bool
 maildrop_take(struct session *s, struct message *m)
 {
-	if (catalogue_map(&s->catalogue, m->fds[0]) == -1) {
+	if (catalogue_read(&s->catalogue, m->fds[0], s->few_rows, sizeof s->few_rows) == -1) {
 		log_text(LOG_ERR, "the worker's catalogue is not sound: %s", strerror(errno));
 		return false;
 	}
 	s->ready = m->body.ready;
-	s->marks = calloc(s->catalogue.header->count + 1, 1);
+	uint32_t count = s->catalogue.header->count;
+	s->marks = count < sizeof s->few_marks ? s->few_marks : calloc(count + 1, 1);
 	if (s->marks == NULL || s->catalogue.header->count != s->ready.count) {
 		log_text(LOG_ERR, "no memory for %u marks", s->ready.count);
 		return false;
@@ -91,24 +92,24 @@ maildrop_take(struct session *s, struct message *m)
 static enum event
 maildrop_open(struct session *s, int worker)
 {
-	struct message m;
+	struct message *m = &s->message;
 
-	if (ask_opened(worker, &m) == 0)
+	if (ask_opened(worker, m) == 0)
 		output_err(&s->output, "%s", failures[FAILURE_TEMPORARY]);
-	else if (m.header.type == MESSAGE_BUSY)
-		busy_reply(s, m.body.busy.since);
-	else if (m.header.type == MESSAGE_FAILED)
-		output_err(&s->output, "%s", failures[m.body.failed.failure]);
-	else if (!maildrop_take(s, &m))
+	else if (m->header.type == MESSAGE_BUSY)
+		busy_reply(s, m->body.busy.since);
+	else if (m->header.type == MESSAGE_FAILED)
+		output_err(&s->output, "%s", failures[m->body.failed.failure]);
+	else if (!maildrop_take(s, m))
 		output_err(&s->output, "%s", failures[FAILURE_TEMPORARY]);
 	else {
-		message_clear(&m);
+		message_clear(m);
 		s->worker = worker;
 		authd_close(s);
 		output_ok(&s->output, "%u messages (%llu octets)", s->ready.count, (unsigned long long)s->ready.octets);
 		return EVENT_TRANSACTION;
 	}
-	message_clear(&m);
+	message_clear(m);
 	close(worker);
 	return EVENT_REFUSED;
 }
@@ -128,8 +129,9 @@ login_denied(struct session *s, const struct body_denied *d)
 
 /* What the verifier said last, once it asks nothing more. */
 static enum event
-login_finish(struct session *s, enum ask_login answer, struct message *m)
+login_finish(struct session *s, enum ask_login answer)
 {
+	struct message *m = &s->message;
 	enum event event = EVENT_REFUSED;
 
 	if (answer == ASK_GRANTED) {
@@ -137,8 +139,9 @@ login_finish(struct session *s, enum ask_login answer, struct message *m)
 		m->fds[0] = -1;
 		string_copy(s->user, sizeof s->user, m->body.granted.user);
 		s->no_delete = m->body.granted.no_delete;
-		event = maildrop_open(s, worker);
-	} else if (answer == ASK_DENIED)
+		return maildrop_open(s, worker);
+	}
+	if (answer == ASK_DENIED)
 		event = login_denied(s, &m->body.denied);
 	else {
 		authd_close(s);
@@ -149,19 +152,24 @@ login_finish(struct session *s, enum ask_login answer, struct message *m)
 	return event;
 }
 
-/* Before the first question: the verifier learns about the connection. False, with the reply given, if it is not there. */
+/* False, with the reply given, if the verifier is not there. */
 static bool
-login_begin(struct session *s)
+verifier_there(struct session *s)
 {
-	if (s->authd != -1 && !s->hello_sent) {
-		if (!ask_hello(s->authd, &s->hello))
-			authd_close(s);
-		s->hello_sent = true;
-	}
 	if (s->authd != -1)
 		return true;
 	output_err(&s->output, "%s", denials[DENIED_TEMPORARY]);
 	return false;
+}
+
+/* With the first question the verifier learns about the connection. */
+static enum ask_login
+login_begin(struct session *s, enum mechanism mechanism, const void *data, size_t length)
+{
+	const struct body_hello *hello = s->hello_sent ? NULL : &s->hello;
+
+	s->hello_sent = true;
+	return ask_auth(s->authd, hello, mechanism, data, length, login_ms(s), &s->message);
 }
 
 static bool
@@ -211,7 +219,6 @@ static enum event
 on_pass(struct session *s, char *argument)
 {
 	char data[LINE_COMMAND + USER_SIZE + 8];
-	struct message m;
 
 	if (!is_offered(s, MECHANISM_USER))
 		return not_offered(s, MECHANISM_USER);
@@ -221,28 +228,25 @@ on_pass(struct session *s, char *argument)
 	}
 	if (not_utf8(s, argument))
 		return EVENT_REFUSED;
-	if (!login_begin(s))
+	if (!verifier_there(s))
 		return EVENT_REFUSED;
 	int n = snprintf(data, sizeof data, "%c%s%c%s", 0, s->user, 0, argument);
 	s->user[0] = '\0';
-	enum ask_login answer = ask_auth(s->authd, MECHANISM_USER, data, (size_t)n, login_ms(s), &m);
+	enum ask_login answer = login_begin(s, MECHANISM_USER, data, (size_t)n);
 	sodium_memzero(data, sizeof data);
-	return login_finish(s, answer, &m);
+	return login_finish(s, answer);
 }
 
 static enum event
 on_apop(struct session *s, char *argument)
 {
-	struct message m;
-
 	if (!is_offered(s, MECHANISM_APOP)) {
 		output_err(&s->output, "%s", denials[DENIED_MECHANISM]);
 		return EVENT_REFUSED;
 	}
-	if (not_utf8(s, argument) || !login_begin(s))
+	if (not_utf8(s, argument) || !verifier_there(s))
 		return EVENT_REFUSED;
-	enum ask_login answer = ask_auth(s->authd, MECHANISM_APOP, argument, strlen(argument), login_ms(s), &m);
-	return login_finish(s, answer, &m);
+	return login_finish(s, login_begin(s, MECHANISM_APOP, argument, strlen(argument)));
 }
 
 /* Decodes base64 in place. False if it is not base64, whole and padded. */
@@ -284,24 +288,24 @@ challenge(struct session *s, const struct body_challenge *c, char **line, enum e
 static enum event
 exchange(struct session *s, enum mechanism mechanism, char *initial, size_t length)
 {
-	struct message m;
+	struct message *m = &s->message;
 	enum event event;
-	enum ask_login answer = ask_auth(s->authd, mechanism, initial, length, login_ms(s), &m);
+	enum ask_login answer = login_begin(s, mechanism, initial, length);
 
 	while (answer == ASK_CHALLENGE) {
 		char *line;
 		size_t n = 0;
-		if (!challenge(s, &m.body.challenge, &line, &event)) {
-			message_clear(&m);
+		if (!challenge(s, &m->body.challenge, &line, &event)) {
+			message_clear(m);
 			return event;
 		}
-		message_clear(&m);
+		message_clear(m);
 		/* Too long, not base64, or "*": the verifier is told that it is over, and answers DENIED. */
 		bool cancelled = line == NULL || strcmp(line, "*") == 0 || !decode(line, &n);
-		answer = ask_respond(s->authd, cancelled, line != NULL ? line : "", cancelled ? 0 : n, login_ms(s), &m);
+		answer = ask_respond(s->authd, cancelled, line != NULL ? line : "", cancelled ? 0 : n, login_ms(s), m);
 		line_wipe(&s->lines);
 	}
-	return login_finish(s, answer, &m);
+	return login_finish(s, answer);
 }
 
 static enum event
@@ -341,7 +345,7 @@ on_auth(struct session *s, char *argument)
 		output_err(&s->output, "the initial response is not base64");
 		return EVENT_REFUSED;
 	}
-	if (!login_begin(s))
+	if (!verifier_there(s))
 		return EVENT_REFUSED;
 	s->user[0] = '\0';
 	return exchange(s, m, given ? initial : NULL, n);

@@ -1,7 +1,6 @@
 /* A table with chains, made once for the most that there can be. */
 #include "crowd.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "system.h"
@@ -26,8 +25,8 @@ crowd_start(size_t most)
 
 	while (chains < most)
 		chains *= 2;
-	crowd.groups = calloc(most, sizeof *crowd.groups);
-	crowd.chains = malloc(chains * sizeof *crowd.chains);
+	crowd.groups = memory_unforked(most * sizeof *crowd.groups);
+	crowd.chains = memory_unforked(chains * sizeof *crowd.chains);
 	if (crowd.groups == NULL || crowd.chains == NULL)
 		return -1;
 	memset(crowd.chains, 0xff, chains * sizeof *crowd.chains);

@@ -78,6 +78,8 @@ static struct {
 	bool keeper_missed;		/* and it was said that it is not there */
 } state = { .keeper = -1 };
 
+static struct message message;		/* the one that is being made, or looked at */
+
 static const char *
 address_split(char *text, char **host, char **port)
 {
@@ -253,7 +255,7 @@ close_all_but(int handover)
 static _Noreturn void
 child_run(int handover)
 {
-	static struct message m;
+	struct message *m = session_room();
 	sigset_t none;
 
 	sigemptyset(&none);
@@ -261,10 +263,10 @@ child_run(int handover)
 	process_name("pop3d-idle");
 	sandbox_enter(CELL_POP3D, state.conf, NULL, 0);
 	close_all_but(handover);
-	if (message_receive(handover, &m, SIDE_LISTENER, SIDE_POP3D) != 1 || m.header.type != MESSAGE_CONNECTION)
+	if (message_receive(handover, m, SIDE_LISTENER, SIDE_POP3D) != 1 || m->header.type != MESSAGE_CONNECTION)
 		_exit(0);
 	process_name("pop3d");
-	struct connection c = connection_of(&m, handover);
+	struct connection c = connection_of(m, handover);
 	session_run(state.conf, &c);
 	_exit(0);
 }
@@ -281,7 +283,6 @@ child_fork(void)
 		log_text(LOG_ERR, "no socket for another process: %s", strerror(errno));
 		return false;
 	}
-	heap_tidy();
 	pid_t pid = sandbox_fork(state.conf);
 	if (pid == 0)
 		child_run(pair[1]);
@@ -333,9 +334,11 @@ child_hear(struct child *c)
 	c->heard = true;
 }
 
+/* They are to go, as what they were forked with is no longer what holds; others will be forked. */
 static void
 idle_release(void)
 {
+	heap_tidy();
 	while (state.idle > 0) {
 		struct child *c = &state.children[state.waiting[--state.idle]];
 		c->state = CHILD_SERVING;
@@ -517,15 +520,15 @@ reach(struct child *c)
 static void
 child_speaks(struct child *c)
 {
-	static struct message m;
+	struct message *m = &message;
 	bool more = false;
 
 	if (!c->heard)
 		return;
-	if (message_receive(c->handover, &m, SIDE_POP3D, SIDE_LISTENER) == 1) {
-		if (m.header.type == MESSAGE_PROXIED && c->state == CHILD_ADMITTING)
-			more = admit(c, m.body.proxied.client) && c->may_reach;
-		else if (m.header.type == MESSAGE_REACH && c->state == CHILD_SERVING && c->may_reach)
+	if (message_receive(c->handover, m, SIDE_POP3D, SIDE_LISTENER) == 1) {
+		if (m->header.type == MESSAGE_PROXIED && c->state == CHILD_ADMITTING)
+			more = admit(c, m->body.proxied.client) && c->may_reach;
+		else if (m->header.type == MESSAGE_REACH && c->state == CHILD_SERVING && c->may_reach)
 			reach(c);
 	}
 	if (!more)
@@ -582,7 +585,7 @@ connection_give(struct message *m, const char *network, bool proxy)
 static void
 connection_take(const struct listener *l)
 {
-	static struct message m;
+	struct message *m = &message;
 	struct sockaddr_storage sa = { 0 };
 	socklen_t size = sizeof sa;
 	char network[ADDRESS_SIZE];
@@ -595,11 +598,11 @@ connection_take(const struct listener *l)
 		}
 		return;
 	}
-	message_fill(&m, fd, l, (struct sockaddr *)&sa);
-	network_of_text(m.body.connection.client, network);
-	bool proxy = conf_in_networks(&state.conf->proxy_protocol_from, m.body.connection.client);
+	message_fill(m, fd, l, (struct sockaddr *)&sa);
+	network_of_text(m->body.connection.client, network);
+	bool proxy = conf_in_networks(&state.conf->proxy_protocol_from, m->body.connection.client);
 	const char *limit = over_limit(proxy ? "" : network);
-	if (limit == NULL && !connection_give(&m, network, proxy))
+	if (limit == NULL && !connection_give(m, network, proxy))
 		limit = "no-process";
 	if (limit != NULL)
 		turn_away(fd, l, network, limit);
@@ -763,7 +766,7 @@ wait_for_sessions(void)
 			(void)sandbox_call(SYS_kill, state.children[at].pid, SIGTERM, 0, 0, 0);
 }
 
-/* Tables for all children that there can be. */
+/* Tables for all children that there can be. The children themselves have no part in them. */
 static bool
 tables_make(uint32_t most)
 {
@@ -771,9 +774,9 @@ tables_make(uint32_t most)
 
 	while (chains < most)
 		chains *= 2;
-	state.children = calloc(most, sizeof *state.children);
-	state.waiting = calloc(most, sizeof *state.waiting);
-	state.pids = malloc(chains * sizeof *state.pids);
+	state.children = memory_unforked(most * sizeof *state.children);
+	state.waiting = memory_unforked(most * sizeof *state.waiting);
+	state.pids = memory_unforked(chains * sizeof *state.pids);
 	if (state.children == NULL || state.waiting == NULL || state.pids == NULL || crowd_start(most) == -1)
 		return false;
 	memset(state.pids, 0xff, chains * sizeof *state.pids);
@@ -814,6 +817,7 @@ listener_run(struct conf *c, struct listener *listeners, unsigned count)
 	notify_prepare();
 	confine(c);
 	notify_manager("READY=1");
+	heap_tidy();
 	while (!state.stopping)
 		serve_once();
 	for (unsigned i = 0; i < count; i++) {

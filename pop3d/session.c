@@ -300,10 +300,18 @@ greet(struct session *s)
 	output_ok(&s->output, "Postern ready%s%s", timestamp[0] != '\0' ? " " : "", timestamp);
 }
 
+/* Large, and zero pages cost nothing until they are used. The one page that all of it shares is its own from the beginning. */
+static struct session session;
+
+struct message *
+session_room(void)
+{
+	return &session.message;
+}
+
 void
 session_run(const struct conf *c, const struct connection *connection)
 {
-	static struct session session;	/* large, and zero pages cost nothing until they are used */
 	struct session *s = &session;
 
 	s->conf = c;
@@ -315,6 +323,7 @@ session_run(const struct conf *c, const struct connection *connection)
 	hello_fill(&s->hello, connection);
 	log_session(s->hello.session);
 	stream_start(&s->stream, connection->in, connection->out);
+	s->lines.start = 0;	/* written before it is read, or the page would be faulted in twice */
 	s->started = clock_ms();
 	s->stream.deadline = s->started + (int64_t)c->login_timeout * 1000;
 	s->stream.idle_ms = (int)c->login_timeout * 1000;
@@ -334,7 +343,8 @@ session_run(const struct conf *c, const struct connection *connection)
 	session_close(s);
 #ifdef FUZZING	/* many sessions in one process, which is nowhere else so */
 	catalogue_unmap(&s->catalogue);
-	free(s->marks);
+	if (s->marks != s->few_marks)
+		free(s->marks);
 	memset(s, 0, sizeof *s);
 #endif
 }

@@ -24,11 +24,13 @@ enum event {
 	EVENT_END		/* nothing more is read; session->end says why */
 };
 
+#define PAGE 4096		/* what most processors have; the more is only room */
+#define FEW_MARKS 128		/* for maildrops of fewer messages no marks are allocated, */
+#define FEW_ROWS 3072		/* and a catalogue of at most so many octets need not be mapped */
+
 struct session {
 	const struct conf *conf;
 	struct stream stream;
-	struct lines lines;
-	struct output output;
 	struct body_hello hello;	/* id, addresses, TLS facts */
 	bool hello_sent;
 	bool tls;
@@ -57,6 +59,16 @@ struct session {
 	uint64_t deleted_octets;
 	uint32_t ahead;			/* the message that was asked for ahead; 0: none */
 	uint32_t retrieved, topped, removed;	/* how many, for the log */
+	unsigned char few_marks[FEW_MARKS];
+
+	/*
+	 * What is large comes last, and of each no more than the beginning is used in most sessions: each page that is touched costs, and is kept. With the
+	 * first one of `message` on the one that is above, and that of `lines` beside the rows, they are three.
+	 */
+	struct message message;		/* what the verifier or the worker was asked, and then what it said */
+	_Alignas(PAGE) unsigned char few_rows[FEW_ROWS];
+	struct lines lines;
+	_Alignas(PAGE) struct output output;
 };
 
 struct command {
@@ -80,6 +92,9 @@ struct connection {
 	char client[ADDRESS_SIZE], local[ADDRESS_SIZE];
 	uint32_t client_port, local_port;
 };
+
+/* Where the message can be put that brings the connection: a process for a session that does not come yet touches nothing else. */
+struct message *session_room(void);
 
 /* Speaks with the client until it is over, in a process that is in its cell. Never fails: what goes wrong is told to the client and the log. */
 void session_run(const struct conf *c, const struct connection *connection);

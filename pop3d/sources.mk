@@ -9,7 +9,10 @@ POP3D_STATIC := $(if $(filter no,$(STATIC))$(findstring -fsanitize,$(OPTIMISE) $
 	for a in inih sodium seccomp $(POP3D_ARCHIVES) c; do test -e "$$($(CC) -print-file-name=lib$$a.a)" || exit; done; echo yes))
 ifeq ($(POP3D_STATIC),yes)
 POP3D_SOURCES += pop3d/static.c
-POP3D_LDFLAGS = $(patsubst -pie,-static-pie,$(ALL_LDFLAGS))
+# What a session touches lies together (layout.ld), from where the kernel begins to map 64 KiB at once.
+POP3D_LAYOUT = pop3d/layout.ld
+POP3D_LDFLAGS = $(patsubst -pie,-static-pie,$(ALL_LDFLAGS)) -Wl,-T,$(POP3D_LAYOUT) -Wl,-z,max-page-size=65536
+$(B)/pop3d: $(POP3D_LAYOUT)
 # inih first: GnuTLS's archive has a copy of it
 POP3D_LIBS = -linih $(addprefix -l,$(POP3D_ARCHIVES))
 else

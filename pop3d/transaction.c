@@ -191,24 +191,31 @@ any_mark(const struct session *s)
 static void
 drain_ahead(struct session *s)
 {
-	struct message m;
-
-	if (s->ahead != 0 && ask_fetched(s->worker, s->ahead, &m) == 1)
-		message_clear(&m);
+	if (s->ahead != 0 && ask_fetched(s->worker, s->ahead, &s->message) == 1)
+		message_clear(&s->message);
 	s->ahead = 0;
+}
+
+/* Asks the worker for the end; what it says is in s->message. 0 if it is gone. */
+static int
+leave(struct session *s)
+{
+	if (!any_mark(s))
+		return ask_leave(s->worker, s->stream.octets_out, s->retrieved, &s->message);
+	ask_spent(s->worker, s->stream.octets_out, s->retrieved);
+	return ask_update(s->worker, s->marks, s->ready.count, &s->message);
 }
 
 static enum event
 on_quit(struct session *s, char *argument)
 {
-	struct message m;
+	struct message *m = &s->message;
 
 	(void)argument;
 	drain_ahead(s);
 	s->end = "quit";
 	s->quit = true;
-	ask_spent(s->worker, s->stream.octets_out, s->retrieved);
-	if (ask_update(s->worker, any_mark(s) ? s->marks : NULL, s->ready.count, &m) == 0) {
+	if (leave(s) == 0) {
 		s->end = "update-failed";
 		if (s->deleted > 0)
 			output_err(&s->output, "%s", update_failures[FAILURE_TEMPORARY]);
@@ -216,15 +223,15 @@ on_quit(struct session *s, char *argument)
 			output_ok(&s->output, "goodbye");
 		return EVENT_END;
 	}
-	if (m.header.type == MESSAGE_UPDATED) {
-		s->removed = m.body.updated.deleted;
-		output_ok(&s->output, "goodbye, %u messages left", m.body.updated.left);
+	if (m->header.type == MESSAGE_UPDATED) {
+		s->removed = m->body.updated.deleted;
+		output_ok(&s->output, "goodbye, %u messages left", m->body.updated.left);
 	} else {
 		s->end = "update-failed";
-		output_err(&s->output, "%s: %u marked messages were left", update_failures[m.body.update_failed.failure],
-		    m.body.update_failed.left);
+		output_err(&s->output, "%s: %u marked messages were left", update_failures[m->body.update_failed.failure],
+		    m->body.update_failed.left);
 	}
-	message_clear(&m);
+	message_clear(m);
 	return EVENT_END;
 }
 

@@ -9,6 +9,7 @@
 #include "system.h"
 
 static int parent = -1, locker = -1;
+static struct message question;		/* and its answer; on the stack each would dirty pages of it, which an idle worker keeps */
 
 void
 ask_open(int fd)
@@ -59,25 +60,25 @@ answer(int who, struct message *m, uint32_t type, uint32_t other)
 void
 ask_resolved(const struct grant *g)
 {
-	struct message m;
+	struct message *m = &question;
 
-	message_start(&m, MESSAGE_RESOLVED);
-	string_copy(m.body.resolved.user, sizeof m.body.resolved.user, g->user);
-	string_copy(m.body.resolved.mbox, sizeof m.body.resolved.mbox, g->mbox);
-	m.body.resolved.uid = g->uid;
-	m.body.resolved.gid = g->gid;
-	tell(&m);
+	message_start(m, MESSAGE_RESOLVED);
+	string_copy(m->body.resolved.user, sizeof m->body.resolved.user, g->user);
+	string_copy(m->body.resolved.mbox, sizeof m->body.resolved.mbox, g->mbox);
+	m->body.resolved.uid = g->uid;
+	m->body.resolved.gid = g->gid;
+	tell(m);
 }
 
 void
 ask_maildrop(const char *path, uint32_t kind)
 {
-	struct message m;
+	struct message *m = &question;
 
-	message_start(&m, MESSAGE_MAILDROP);
-	string_copy(m.body.maildrop.path, sizeof m.body.maildrop.path, path);
-	m.body.maildrop.kind = kind;
-	tell(&m);
+	message_start(m, MESSAGE_MAILDROP);
+	string_copy(m->body.maildrop.path, sizeof m->body.maildrop.path, path);
+	m->body.maildrop.kind = kind;
+	tell(m);
 }
 
 static void
@@ -94,44 +95,56 @@ claim(struct message *m, dev_t device, ino_t inode, bool held)
 bool
 ask_claim(dev_t device, ino_t inode)
 {
-	struct message m;
+	struct message *m = &question;
 
-	claim(&m, device, inode, true);
-	return m.body.claimed.journal == 1;
+	claim(m, device, inode, true);
+	return m->body.claimed.journal == 1;
 }
 
 bool
 ask_since(dev_t device, ino_t inode, int64_t *since)
 {
-	struct message m;
+	struct message *m = &question;
 
-	claim(&m, device, inode, false);
-	*since = m.body.claimed.since;
-	return m.body.claimed.ended == 1;
+	claim(m, device, inode, false);
+	*since = m->body.claimed.since;
+	return m->body.claimed.ended == 1;
 }
 
 void
 ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more)
 {
-	struct message m;
+	struct message *m = &question;
 
-	message_start(&m, MESSAGE_MEASURED);
-	m.body.measured.what = what;
-	m.body.measured.result = result;
-	m.body.measured.milliseconds = milliseconds > 0 ? (uint64_t)milliseconds : 0;
-	m.body.measured.count = count;
-	m.body.measured.more = more;
-	tell(&m);
+	message_start(m, MESSAGE_MEASURED);
+	m->body.measured.what = what;
+	m->body.measured.result = result;
+	m->body.measured.milliseconds = milliseconds > 0 ? (uint64_t)milliseconds : 0;
+	m->body.measured.count = count;
+	m->body.measured.more = more;
+	tell(m);
 }
 
 void
 ask_idle(uint64_t kept)
 {
-	struct message m;
+	struct message *m = &question;
 
-	message_start(&m, MESSAGE_IDLE);
-	m.body.idle.kept = kept;
-	tell(&m);
+	message_start(m, MESSAGE_IDLE);
+	m->body.idle.kept = kept;
+	tell(m);
+}
+
+void
+ask_left(uint64_t kept, const struct body_leave *spent)
+{
+	struct message *m = &question;
+
+	message_start(m, MESSAGE_LEFT);
+	m->body.left.kept = kept;
+	m->body.left.octets = spent->octets;
+	m->body.left.messages = spent->messages;
+	tell(m);
 }
 
 static int
@@ -147,21 +160,21 @@ privileged(int who, struct message *m, uint32_t what)
 static int
 error_of(int who, uint32_t what)
 {
-	struct message m;
-	int error = privileged(who, &m, what);
+	struct message *m = &question;
+	int error = privileged(who, m, what);
 
-	message_clear(&m);
+	message_clear(m);
 	return error;
 }
 
 static int
 file_of(int who, uint32_t what)
 {
-	struct message m;
-	int error = privileged(who, &m, what);
+	struct message *m = &question;
+	int error = privileged(who, m, what);
 
-	if (m.header.type == MESSAGE_HANDED)
-		return m.fds[0];
+	if (m->header.type == MESSAGE_HANDED)
+		return m->fds[0];
 	errno = error != 0 ? error : EIO;
 	return -1;
 }
@@ -208,10 +221,10 @@ ask_beside_file(uint32_t what)
 void
 ask_beside_last(uint32_t what)
 {
-	struct message m;
+	struct message *m = &question;
 
-	message_start(&m, MESSAGE_PRIVILEGED);
-	m.body.privileged.what = what;
+	message_start(m, MESSAGE_PRIVILEGED);
+	m->body.privileged.what = what;
 	if (locker != -1)
-		message_send(locker, &m);
+		message_send(locker, m);
 }

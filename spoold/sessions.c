@@ -103,6 +103,7 @@ static sigset_t caught;
 static struct session *idle;		/* who came last is first */
 static uint64_t idle_count, idle_kept;
 static uint64_t generation;		/* of the configuration */
+static struct message *received, *sent;	/* the one that is looked at, and the one that is made; no child has them */
 
 static struct peer *
 peer_add(enum peer_kind kind, int fd)
@@ -483,7 +484,7 @@ static bool
 session_reopen(const struct body_open *o, int *channel)
 {
 	struct session *s = idle != NULL ? idle_take(o) : NULL;
-	struct message m;
+	struct message *m = sent;
 	int pair[2];
 
 	if (s == NULL)
@@ -492,11 +493,11 @@ session_reopen(const struct body_open *o, int *channel)
 		kill(s->pid, SIGTERM);
 		return false;
 	}
-	message_start(&m, MESSAGE_REOPEN);
-	string_copy(m.body.reopen.session, sizeof m.body.reopen.session, o->session);
-	m.body.reopen.no_delete = o->no_delete;
-	m.fds[0] = pair[1];
-	if (message_send(s->worker->fd, &m) == -1) {
+	message_start(m, MESSAGE_REOPEN);
+	string_copy(m->body.reopen.session, sizeof m->body.reopen.session, o->session);
+	m->body.reopen.no_delete = o->no_delete;
+	m->fds[0] = pair[1];
+	if (message_send(s->worker->fd, m) == -1) {
 		kill(s->pid, SIGTERM);
 		close(pair[0]);
 		close(pair[1]);
@@ -536,20 +537,20 @@ static void
 on_open(struct peer *p, struct message *in)
 {
 	const struct body_open *o = &in->body.open;
-	struct message m;
+	struct message *m = sent;
 	int channel = -1;
 
 	if (session_open(o, &channel) == -1) {
-		message_start(&m, MESSAGE_REFUSED);
-		string_copy(m.body.refused.session, sizeof m.body.refused.session, o->session);
-		m.body.refused.failure = FAILURE_TEMPORARY;
-		peer_tell(p, &m);
+		message_start(m, MESSAGE_REFUSED);
+		string_copy(m->body.refused.session, sizeof m->body.refused.session, o->session);
+		m->body.refused.failure = FAILURE_TEMPORARY;
+		peer_tell(p, m);
 		return;
 	}
-	message_start(&m, MESSAGE_CHANNEL);
-	string_copy(m.body.channel.session, sizeof m.body.channel.session, o->session);
-	m.fds[0] = channel;
-	peer_tell(p, &m);
+	message_start(m, MESSAGE_CHANNEL);
+	string_copy(m->body.channel.session, sizeof m->body.channel.session, o->session);
+	m->fds[0] = channel;
+	peer_tell(p, m);
 	close(channel);
 }
 
@@ -631,36 +632,34 @@ static void
 on_claim(struct peer *p, struct message *in)
 {
 	struct session *s = p->session;
-	struct message m;
+	struct message *m = sent;
 
-	message_start(&m, MESSAGE_CLAIMED);
+	message_start(m, MESSAGE_CLAIMED);
 	if (in->body.claim.held == 1) {
 		s->claimed = true;
 		s->device = in->body.claim.device;
 		s->inode = in->body.claim.inode;
-		m.body.claimed.journal = asroot_journal_left(&s->holding);
+		m->body.claimed.journal = asroot_journal_left(&s->holding);
 		/* one that lingered leaves recovery to another */
-		if (s->handed != -1 && m.body.claimed.journal == 0) {
+		if (s->handed != -1 && m->body.claimed.journal == 0) {
 			close(s->handed);
 			s->handed = -1;
 		}
 	} else
-		claim_held(s, &in->body.claim, &m.body.claimed);
-	peer_tell(p, &m);
+		claim_held(s, &in->body.claim, &m->body.claimed);
+	peer_tell(p, m);
 }
 
 /* The worker has nothing open any more. Whoever has waited longest goes if there are too many. */
 static void
-on_idle(struct peer *p, struct message *in)
+session_rests(struct session *s, uint64_t kept)
 {
-	struct session *s = p->session;
-
 	if (s->idle || s->handed != -1)
 		return;
 	figures_ended(clock_ms() - s->begun);
 	s->claimed = s->finishing = false;
 	s->ended = true;
-	s->kept = in->body.idle.kept < LINGER_KEPT_MOST ? in->body.idle.kept : LINGER_KEPT_MOST;
+	s->kept = kept < LINGER_KEPT_MOST ? kept : LINGER_KEPT_MOST;
 	s->idle = true;
 	s->idle_next = idle;
 	idle = s;
@@ -674,6 +673,21 @@ on_idle(struct peer *p, struct message *in)
 			oldest = oldest->idle_next;
 		idle_end(oldest);
 	}
+}
+
+static void
+on_idle(struct peer *p, struct message *in)
+{
+	session_rests(p->session, in->body.idle.kept);
+}
+
+static void
+on_left(struct peer *p, struct message *in)
+{
+	struct body_measured spent = { .what = MEASURED_SPENT, .count = in->body.left.octets, .more = in->body.left.messages };
+
+	figures_measured(&spent);
+	session_rests(p->session, in->body.left.kept);
 }
 
 static void
@@ -869,6 +883,7 @@ static const struct {
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_PRIVILEGED, on_privileged },
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_MEASURED, on_measured },
 	{ PEER_WORKER, SIDE_WORKER, MESSAGE_IDLE, on_idle },
+	{ PEER_WORKER, SIDE_WORKER, MESSAGE_LEFT, on_left },
 	{ PEER_TOOL, SIDE_TOOL, MESSAGE_SPOOL_COMMAND, on_command },
 };
 #define TABLE (sizeof table / sizeof table[0])
@@ -877,8 +892,8 @@ static void
 serve_peer(struct peer *p)
 {
 	enum side from = p->kind == PEER_VERIFIER ? SIDE_VERIFIER : p->kind == PEER_TOOL ? SIDE_TOOL : SIDE_WORKER;
-	struct message in;
-	int n = message_receive(p->fd, &in, from, SIDE_SPOOLD);
+	struct message *in = received;
+	int n = message_receive(p->fd, in, from, SIDE_SPOOLD);
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -892,11 +907,11 @@ serve_peer(struct peer *p)
 		return;
 	}
 	size_t i = 0;
-	while (i < TABLE && (table[i].from != p->kind || table[i].type != in.header.type))
+	while (i < TABLE && (table[i].from != p->kind || table[i].type != in->header.type))
 		i++;
 	if (i < TABLE)
-		table[i].on(p, &in);	/* after which p may be gone */
-	message_clear(&in);
+		table[i].on(p, in);	/* after which p may be gone */
+	message_clear(in);
 }
 
 static bool
@@ -1012,6 +1027,8 @@ sessions_open(struct conf *c, int first)
 	first_own = first;
 	figures_start();
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	received = memory_unforked(sizeof *received);
+	sent = memory_unforked(sizeof *sent);
 	sigemptyset(&caught);
 	sigaddset(&caught, SIGTERM);
 	sigaddset(&caught, SIGINT);
@@ -1021,6 +1038,8 @@ sessions_open(struct conf *c, int first)
 	sigprocmask(SIG_BLOCK, &caught, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (received == NULL || sent == NULL)
+		fatal("no memory: %s", strerror(errno));
 	if (epoll_fd == -1 || fd == -1 || peer_add(PEER_SIGNALS, fd) == NULL)
 		fatal("cannot wait for signals: %s", strerror(errno));
 	if (front_descriptor() != -1 && peer_add(PEER_FRONT, front_descriptor()) == NULL)

@@ -29,6 +29,9 @@ static struct grant grant;
 static int64_t born, started;		/* clock_ms() of the worker, and of its session */
 static bool over;			/* the session is */
 static bool spent;			/* and POP3D has said what it took */
+static struct body_leave leaving;	/* with LEAVE, and then the parent */
+static bool untold;			/* does not know it yet */
+static struct message received, sent;	/* not on the stack: each would dirty pages of it, which an idle worker keeps */
 
 #define TRIM_FROM	(64u << 10)
 
@@ -68,12 +71,12 @@ tell(const struct message *m)
 static void
 tell_failed(uint32_t failure, uint32_t number)
 {
-	struct message m;
+	struct message *m = &sent;
 
-	message_start(&m, MESSAGE_FAILED);
-	m.body.failed.failure = failure;
-	m.body.failed.number = number;
-	tell(&m);
+	message_start(m, MESSAGE_FAILED);
+	m->body.failed.failure = failure;
+	m->body.failed.number = number;
+	tell(m);
 }
 
 static _Noreturn void
@@ -88,7 +91,7 @@ end_failed(uint32_t failure)
 static _Noreturn void
 end_busy(int64_t since)
 {
-	struct message m;
+	struct message *m = &sent;
 
 	log_begin(LOG_INFO, "busy");
 	log_string("user", grant.user);
@@ -97,9 +100,9 @@ end_busy(int64_t since)
 	log_end();
 	if (job->kind == JOB_SESSION)
 		ask_measured(MEASURED_OPEN, OPENED_BUSY, clock_ms() - started, 0, 0);
-	message_start(&m, MESSAGE_BUSY);
-	m.body.busy.since = since;
-	tell(&m);
+	message_start(m, MESSAGE_BUSY);
+	m->body.busy.since = since;
+	tell(m);
 	_exit(0);
 }
 
@@ -149,22 +152,22 @@ log_open_line(void)
 static void
 tell_ready(void)
 {
-	struct message m;
+	struct message *m = &sent;
 
-	message_start(&m, MESSAGE_READY);
-	m.body.ready.octets = maildrop_octets(&maildrop);
-	m.body.ready.count = maildrop_shown(&maildrop);
+	message_start(m, MESSAGE_READY);
+	m->body.ready.octets = maildrop_octets(&maildrop);
+	m->body.ready.count = maildrop_shown(&maildrop);
 	/* what a view shows may be in two files: every message is asked for, as a Maildir's are */
-	m.body.ready.kind = maildrop.view != NULL ? (uint32_t)MAILDROP_MAILDIR : (uint32_t)maildrop.store->kind;
-	if (m.body.ready.kind == MAILDROP_MBOX) {
-		m.body.ready.mtime_sec = maildrop.seen[0].mtime / 1000000000;
-		m.body.ready.mtime_nsec = maildrop.seen[0].mtime % 1000000000;
-		m.body.ready.size = maildrop.seen[0].size;
+	m->body.ready.kind = maildrop.view != NULL ? (uint32_t)MAILDROP_MAILDIR : (uint32_t)maildrop.store->kind;
+	if (m->body.ready.kind == MAILDROP_MBOX) {
+		m->body.ready.mtime_sec = maildrop.seen[0].mtime / 1000000000;
+		m->body.ready.mtime_nsec = maildrop.seen[0].mtime % 1000000000;
+		m->body.ready.size = maildrop.seen[0].size;
 	}
-	m.body.ready.expire = maildrop_stays(&maildrop, job->no_delete);
-	m.fds[0] = maildrop.catalogue;
-	m.fds[1] = m.body.ready.kind == MAILDROP_MBOX && maildrop.reader != -1 ? maildrop.reader : maildrop.catalogue;
-	tell(&m);
+	m->body.ready.expire = maildrop_stays(&maildrop, job->no_delete);
+	m->fds[0] = maildrop.catalogue;
+	m->fds[1] = m->body.ready.kind == MAILDROP_MBOX && maildrop.reader != -1 ? maildrop.reader : maildrop.catalogue;
+	tell(m);
 	/* it has them now */
 	close(maildrop.catalogue);
 	if (maildrop.reader != -1)
@@ -232,18 +235,18 @@ on_fetch(struct message *in)
 {
 	uint32_t number = in->body.fetch.number;
 	struct place p = { .fd = -1 };
-	struct message m;
+	struct message *m = &sent;
 
 	if (maildrop_fetch(&maildrop, number, &p) == -1) {
 		tell_failed(maildrop.failure, number);
 		return;
 	}
-	message_start(&m, MESSAGE_MESSAGE);
-	m.body.message.number = number;
-	m.body.message.offset = (uint64_t)p.offset;
-	m.body.message.length = p.length;
-	m.fds[0] = p.fd;
-	tell(&m);
+	message_start(m, MESSAGE_MESSAGE);
+	m->body.message.number = number;
+	m->body.message.offset = (uint64_t)p.offset;
+	m->body.message.length = p.length;
+	m->fds[0] = p.fd;
+	tell(m);
 	close(p.fd);
 }
 
@@ -259,6 +262,14 @@ sweep(void)
 {
 	ask_privileged(PRIVILEGED_RELEASED);
 	maildrop.store->sweep(&maildrop);
+}
+
+static void
+spent_tell(void)
+{
+	if (untold)
+		ask_measured(MEASURED_SPENT, 0, 0, leaving.octets, leaving.messages);
+	untold = false;
 }
 
 static int64_t
@@ -278,7 +289,11 @@ linger(void)
 	/* what a few messages took is taken again at once; of many, most is not needed soon */
 	if (octets == 0 || octets > TRIM_FROM)
 		malloc_trim(0);
-	ask_idle(octets);
+	if (untold)
+		ask_left(octets, &leaving);
+	else
+		ask_idle(octets);
+	untold = false;
 }
 
 /*
@@ -292,6 +307,7 @@ finish(const struct message *answer, bool deferred, int status, bool may_linger)
 	const struct mailstore *store = maildrop.store;
 
 	if (deferred) {
+		spent_tell();
 		ask_privileged(PRIVILEGED_FINISHING);
 		tell(answer);
 		store->complete(&maildrop);
@@ -307,6 +323,7 @@ finish(const struct message *answer, bool deferred, int status, bool may_linger)
 	/* the parent is told first, so that it knows when the same user comes again at once */
 	if (over)
 		linger();
+	spent_tell();
 	if (!deferred)
 		tell(answer);
 	close(job->session);
@@ -320,7 +337,7 @@ finish(const struct message *answer, bool deferred, int status, bool may_linger)
 static void
 on_update(struct message *in)
 {
-	struct message m;
+	struct message *m = &sent;
 	struct tally t;
 	int64_t begun = clock_ms();
 	int result = maildrop_update(&maildrop, in->fds[0], in->body.update.count, job->no_delete, &t);
@@ -337,28 +354,28 @@ on_update(struct message *in)
 	log_end();
 	ask_measured(MEASURED_UPDATE, result != 0, clock_ms() - begun, t.deleted + t.expired, 0);
 	if (result == 0) {
-		message_start(&m, MESSAGE_UPDATED);
-		m.body.updated.deleted = t.deleted;
-		m.body.updated.left = t.remain;
+		message_start(m, MESSAGE_UPDATED);
+		m->body.updated.deleted = t.deleted;
+		m->body.updated.left = t.remain;
 	} else {
-		message_start(&m, MESSAGE_UPDATE_FAILED);
-		m.body.update_failed.failure = maildrop.failure;
-		m.body.update_failed.left = t.left;
+		message_start(m, MESSAGE_UPDATE_FAILED);
+		m->body.update_failed.failure = maildrop.failure;
+		m->body.update_failed.left = t.left;
 	}
-	finish(&m, result == 0 && t.deferred, result == 0 ? 0 : 1, false);
+	finish(m, result == 0 && t.deferred, result == 0 ? 0 : 1, false);
 }
 
 static void
 on_release(struct message *in)
 {
-	struct message m;
+	struct message *m = &sent;
 	struct tally t;
 
 	(void)in;
 	maildrop_expire(&maildrop, job->no_delete, &t);
-	message_start(&m, MESSAGE_UPDATED);
-	m.body.updated.left = t.remain;
-	finish(&m, t.deferred, 0, t.expired == 0);
+	message_start(m, MESSAGE_UPDATED);
+	m->body.updated.left = t.remain;
+	finish(m, t.deferred, 0, t.expired == 0);
 }
 
 static void
@@ -369,20 +386,29 @@ on_spent(struct message *in)
 	spent = true;
 }
 
+static void
+on_leave(struct message *in)
+{
+	untold = !spent;
+	leaving = in->body.leave;
+	spent = true;
+	on_release(in);
+}
+
 /* What POP3D may say. */
 static const struct {
 	enum message_type type;
 	void (*on)(struct message *in);
 } table[] = {
 	{ MESSAGE_FETCH, on_fetch }, { MESSAGE_UPDATE, on_update }, { MESSAGE_RELEASE, on_release },
-	{ MESSAGE_SPENT, on_spent },
+	{ MESSAGE_SPENT, on_spent }, { MESSAGE_LEAVE, on_leave },
 };
 
 static void
 serve_one(void)
 {
-	struct message in;
-	int n = message_receive(job->session, &in, SIDE_POP3D, SIDE_WORKER);
+	struct message *in = &received;
+	int n = message_receive(job->session, in, SIDE_POP3D, SIDE_WORKER);
 
 	if (n == -1 && errno == EINTR)
 		return;
@@ -395,11 +421,11 @@ serve_one(void)
 		_exit(n == 0 ? 0 : 1);
 	}
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-		if (table[i].type == in.header.type)
-			table[i].on(&in);
+		if (table[i].type == in->header.type)
+			table[i].on(in);
 	for (size_t i = 0; i < MESSAGE_MAX_FDS; i++)
-		if (in.fds[i] != -1)
-			close(in.fds[i]);
+		if (in->fds[i] != -1)
+			close(in->fds[i]);
 }
 
 static void
@@ -447,19 +473,19 @@ wait_idle(void)
 	struct pollfd p = { .fd = job->parent, .events = POLLIN };
 	int64_t ms = linger_ms();
 	struct timespec most = { ms / 1000, ms % 1000 * 1000000 };
-	struct message in;
+	struct message *in = &received;
 	sigset_t none;
 
 	log_session(NULL);
 	sigemptyset(&none);
-	if (ms <= 0 || ppoll(&p, 1, &most, &none) != 1 || message_receive(job->parent, &in, SIDE_SPOOLD, SIDE_WORKER) != 1 ||
-	    in.header.type != MESSAGE_REOPEN)
+	if (ms <= 0 || ppoll(&p, 1, &most, &none) != 1 || message_receive(job->parent, in, SIDE_SPOOLD, SIDE_WORKER) != 1 ||
+	    in->header.type != MESSAGE_REOPEN)
 		_exit(0);
 	started = clock_ms();
 	over = spent = false;
-	the_job.session = in.fds[0];
-	the_job.no_delete = in.body.reopen.no_delete == 1;
-	string_copy(the_job.id, sizeof the_job.id, in.body.reopen.session);
+	the_job.session = in->fds[0];
+	the_job.no_delete = in->body.reopen.no_delete == 1;
+	string_copy(the_job.id, sizeof the_job.id, in->body.reopen.session);
 	log_session(the_job.id);
 }
 
