@@ -186,13 +186,64 @@ def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
 @pytest.mark.parametrize("parent_too", [False, True], ids=["worker", "worker-and-parent"])
 @pytest.mark.parametrize("deletion", DELETIONS if ALL else ["alternate"])
 def test_worker_killed(tools, postern, store, deletion, parent_too):
-    drop = Drop(postern, store)
+    drop, kills = Drop(postern, store), 0
     postern.start()
     for delivers in (False, True):
         for stop in itertools.count(1, (5 if parent_too else 1) if ALL else 23 if parent_too else 5):
             if one_kill(postern, tools, drop, DELETIONS[deletion], stop + (0 if ALL else delivers * 2), delivers, parent_too) is not None:
                 break
+            kills += 1
         assert stop > 20
+    print("%s, %s: %d kills" % (store, deletion, kills))
+
+
+def test_parent_killed(tools, postern, store):
+    """Only spoold's parent is killed, at any call of a worker at QUIT, which goes on: another spoold keeps off until it has ended, and then all
+    is as it was or as it was to be."""
+    drop, kills = Drop(postern, store), 0
+    postern.start()
+    for stop in itertools.count(7, 5 if ALL else 31):
+        await_workers(postern)
+        drop.reset()
+        c = postern.connect("crash")
+        for number in DELETIONS["alternate"]:
+            c.ok(b"DELE %d" % number)
+        spoold = postern.daemon("spoold")
+        (worker, _), = harness.children(spoold.pid)
+        killer = subprocess.Popen([tools / "killer", "-n", str(stop), str(worker), str(spoold.pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True)
+        with killer:
+            if killer.stdout.readline() != "ready\n":
+                killer.wait()
+                pytest.skip("NOT RUN: this user may not trace the worker")
+            c.send(b"QUIT\r\n")
+            ended = killer.stdout.readline().split()
+            if ended[0] == "killed":
+                assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
+                postern.start("spoold")
+                with postern.connect() as d:
+                    d.ok(b"USER crash")
+                    row = d.cmd(b"PASS " + harness.PASSWORD.encode())
+                    if row.startswith(b"+OK"):      # its lock was given back already
+                        d.close()
+                    else:
+                        assert row.startswith(b"-ERR [IN-USE]"), row
+        answer = c.line()
+        c.close()
+        assert harness.wait_pid(worker), "the worker lives on"
+        if ended[0] == "killed":
+            spoold.wait_gone(10)
+        messages, now = seen(postern), drop.look()
+        what = "%s, %s, answer %r" % (store, ended, answer)
+        after = now == drop.expected(DELETIONS["alternate"], False)
+        assert after or now == drop.expected([], False), "%s: neither before nor after" % what
+        assert after or not answer.startswith(b"+OK"), "%s: the client was told that it is done" % what
+        assert messages == sorted(harness.wire(m) for i, m in enumerate(MESSAGES, 1) if not after or i not in DELETIONS["alternate"]), what
+        if ended[0] == "ended":
+            break
+        kills += 1
+    assert kills > 2
+    print("%s: %d kills of the parent" % (store, kills))
 
 
 def test_worker_killed_archiving(tools, make_postern, store):

@@ -1,13 +1,15 @@
 /*
  * Kills a running process at one of its system calls.
  *
- * usage: killer STOP PID [PID...] Attaches to the first PID, says "ready", and counts its entries to and returns from
+ * usage: killer [-n] STOP PID [PID...] Attaches to the first PID, says "ready", and counts its entries to and returns from
  * system calls (so each call counts twice, and the one it sleeps in when it is attached to once or twice). At number
  * STOP it kills, before anything more of it happens, every PID named, with SIGKILL, and says "killed COUNT entry
- * CALL" or "killed COUNT exit". If the process ends before, it says "ended COUNT".
+ * CALL" or "killed COUNT exit". If the process ends before, it says "ended COUNT". With -n the first is not killed: it
+ * stands still until standard input ends, and then goes on.
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,12 +54,16 @@ count_to(pid_t pid, long stop, long *count)
 int
 main(int argc, char **argv)
 {
+	bool lets_go = argc > 1 && strcmp(argv[1], "-n") == 0;
 	long stop, count;
 	pid_t pid;
 	int i;
 
+	argc -= lets_go;
+	argv += lets_go;
+
 	if (argc < 3 || (stop = strtol(argv[1], NULL, 10)) <= 0 || (pid = (pid_t)strtol(argv[2], NULL, 10)) <= 0) {
-		(void)fprintf(stderr, "usage: killer STOP PID [PID...]\n");
+		(void)fprintf(stderr, "usage: killer [-n] STOP PID [PID...]\n");
 		return 2;
 	}
 	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)PTRACE_O_TRACESYSGOOD) == -1 || ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) == -1) {
@@ -72,8 +78,14 @@ main(int argc, char **argv)
 		return 0;
 	}
 	say_killed(pid, count);
-	for (i = 2; i < argc; i++)
+	for (i = 2 + lets_go; i < argc; i++)
 		(void)kill((pid_t)strtol(argv[i], NULL, 10), SIGKILL);
+	if (lets_go) {
+		(void)fflush(stdout);
+		while (getchar() != EOF)
+			continue;
+		return 0;		/* which ends the tracing, too */
+	}
 	(void)waitpid(pid, NULL, __WALL);
 	return 0;
 }
