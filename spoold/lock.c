@@ -297,6 +297,12 @@ pid_file(int directory, const char *name, pid_t pid, struct stat *made)
 	return error;
 }
 
+static bool
+dotlock_before(char before[static NAME_MAX + 1], const char *name)
+{
+	return snprintf(before, NAME_MAX + 1, ".%s.postern", name) <= NAME_MAX;
+}
+
 /*
  * The lock appears with the pid in it: one that is killed in between must not leave a lock that tells nobody's name.
  * What that leaves has a name that the next one uses again, since only who has the session lock is here.
@@ -308,7 +314,7 @@ dotlock_create(int directory, const char *name, pid_t pid, struct stat *made)
 	struct stat st;
 	int error;
 
-	if (snprintf(before, sizeof before, ".%s.postern", name) >= (int)sizeof before)
+	if (!dotlock_before(before, name))
 		return pid_file(directory, name, pid, made);
 	unlinkat(directory, before, 0);
 	if ((error = pid_file(directory, before, pid, made)) != 0)
@@ -343,6 +349,16 @@ dotlock_make(int directory, const char *name, pid_t pid, struct stat *made)
 		log_text(LOG_WARNING, "removed the dotlock %s, %lld s old: its holder is not alive", name,
 		    (long long)(time(NULL) - old.st_mtime));
 	return dotlock_create(directory, name, pid, made);
+}
+
+bool
+dotlock_is_there(int directory, const char *name)
+{
+	char before[NAME_MAX + 1];
+	struct stat st;
+
+	return fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    (dotlock_before(before, name) && fstatat(directory, before, &st, AT_SYMLINK_NOFOLLOW) == 0);
 }
 
 void

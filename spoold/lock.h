@@ -82,6 +82,8 @@ void delivery_lock_release(struct delivery_lock *l);
  * somebody has it who is not known to be gone.
  */
 int dotlock_make(int directory, const char *name, pid_t pid, struct stat *made);
+/* Is there one, or what is left of the making of one? Who takes the locks tidies up either. */
+bool dotlock_is_there(int directory, const char *name);
 /* Removes it if it is the one that was made. */
 void dotlock_remove(int directory, const char *name, dev_t device, ino_t inode);
 

@@ -405,10 +405,7 @@ mbox_scan_locked(struct maildrop *m, struct mbox *b, struct inventory *old)
 static bool
 mbox_is_dotlocked(const struct maildrop *m, const struct mbox *b)
 {
-	struct stat st;
-
-	return conf_has(&m->conf->mbox_locks, LOCK_DOTLOCK) &&
-	    fstatat(b->directory, b->dotlock, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	return conf_has(&m->conf->mbox_locks, LOCK_DOTLOCK) && dotlock_is_there(b->directory, b->dotlock);
 }
 
 /* The description that a dead worker had locked, instead of our own. */

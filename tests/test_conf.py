@@ -136,6 +136,16 @@ def test_pam_that_is_added_needs_a_restart(make_postern):
     assert "[authd] stores" in reload(p.daemon("authd"))
 
 
+def connect_when_buried(p):
+    """With max-per-address = 1: once the listener has seen the end of the process that had the connection before."""
+    until = time.monotonic() + harness.TIMEOUT
+    while True:
+        c = p.connect()
+        if c.banner.startswith(b"+OK") or time.monotonic() > until:
+            return c
+        c.close()
+
+
 def delayed(p, user):
     with p.connect() as c:
         c.ok(b"USER " + user.encode())
@@ -160,7 +170,7 @@ def test_all_other_keys_take_effect_at_reload(make_postern):
         spoold={"server-copy": "keep", "uidl-format": "popa3d", "mbox": "%s/moved" % p.mail, "store": "mbox"})
     for name in ("spoold", "authd", "pop3d"):
         assert "restart=" not in reload(p.daemon(name))
-    with p.connect() as c:
+    with connect_when_buried(p) as c:
         sasl = [r for r in c.multi(b"CAPA") if r.startswith((b"SASL", b"LOGIN-DELAY"))]
         assert b"SASL PLAIN" in sasl and any(r.startswith(b"LOGIN-DELAY 3600") for r in sasl)
         c.login("box")

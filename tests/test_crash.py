@@ -41,6 +41,12 @@ def tools(tmp_path_factory):
     return into
 
 
+@pytest.fixture
+def postern(make_postern):
+    """No worker waits for a next session: each that is there is at work."""
+    return make_postern({"spoold": {"linger-workers": 0}})
+
+
 def test_journal_killed(tools, tmp_path):
     """The journal alone, on files, killed at every call."""
     done = subprocess.run([tools / "journal_crash", tmp_path], capture_output=True, text=True, timeout=900)
@@ -274,6 +280,18 @@ def test_note_without_a_journal(postern):
     assert {"1-young.owner", "1-used.owner", "1-used.journal"} <= left
     for name in left:
         (journals / name).unlink()
+
+
+def test_what_the_making_of_a_dotlock_left(postern):
+    """A worker that is killed there leaves a file that is no lock; the next session removes it, though it changes nothing."""
+    path = postern.user("crash", "mbox", MESSAGES)
+    postern.start()
+    seen(postern)
+    left = path.with_name(".crash.lock.postern")
+    left.touch()
+    postern.own(left)
+    seen(postern)
+    assert not left.exists()
 
 
 class Watcher(threading.Thread):
