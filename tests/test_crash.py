@@ -195,7 +195,7 @@ def test_worker_killed(tools, postern, store, deletion, parent_too):
     drop, kills = Drop(postern, store), 0
     postern.start()
     for delivers in (False, True):
-        for stop in itertools.count(1, (5 if parent_too else 1) if ALL else 23 if parent_too else 5):
+        for stop in itertools.count(1, 1 if ALL else 29 if parent_too else 7):
             if one_kill(postern, tools, drop, DELETIONS[deletion], stop + (0 if ALL else delivers * 2), delivers, parent_too) is not None:
                 break
             kills += 1
@@ -208,7 +208,7 @@ def test_parent_killed(tools, postern, store):
     is as it was or as it was to be."""
     drop, kills = Drop(postern, store), 0
     postern.start()
-    for stop in itertools.count(7, 5 if ALL else 31):
+    for stop in itertools.count(1 if ALL else 7, 1 if ALL else 31):
         await_workers(postern)
         drop.reset()
         c = postern.connect("crash")
@@ -324,7 +324,7 @@ def test_locks_of_a_killed_worker(tools, postern):
     drop, met = Drop(postern, "mbox"), 0
     states = drop.expected([], False), drop.expected(DELETIONS["alternate"], False)
     postern.start()
-    for stop in itertools.count(21, 2 if ALL else 6):
+    for stop in itertools.count(1 if ALL else 21, 1 if ALL else 10):
         await_workers(postern)
         drop.reset()
         c = postern.connect("crash")
@@ -356,7 +356,7 @@ def test_dotlock_of_a_killed_worker(tools, postern):
     drop = Drop(postern, "mbox")
     postern.start()
     lock = drop.path.with_name("crash.lock")
-    for stop in itertools.count(9, 8):
+    for stop in itertools.count(1 if ALL else 9, 1 if ALL else 12):
         await_workers(postern)
         drop.reset()
         c = postern.connect("crash")
