@@ -34,7 +34,7 @@ struct tally {
 	uint32_t left;		/* marked, and still there */
 	uint32_t remain;	/* messages in the maildrop now, as far as this session knows */
 	uint32_t expired;	/* gone besides, by age */
-	bool deferred;		/* decided and durable, and not yet carried out: complete() does that after the answer */
+	bool deferred;		/* decided and durable; what is left to do takes long: complete() and remember() come after the answer */
 };
 
 struct maildrop;
@@ -63,7 +63,7 @@ struct mailstore {
 	int (*archived_fetch)(struct maildrop *m, const struct inventory_message *im, struct place *p);
 	/* Removes what is marked, durably. */
 	int (*update)(struct maildrop *m, const uint8_t *marks, struct tally *t);
-	/* After t->deferred, under the session lock. What fails is left to recovery. NULL if this store never defers. */
+	/* After t->deferred, under the session lock. What fails is left to recovery. NULL: there is nothing left but to remember. */
 	void (*complete)(struct maildrop *m);
 	/* Remembers what was found, if something changed. Failing costs the next session a scan. */
 	void (*remember)(struct maildrop *m);

@@ -36,7 +36,11 @@ struct mbox {
 	bool changed;			/* the cache does not know it as it is */
 	bool replaced;			/* another file has its name now */
 	int archive;			/* server-copy = archive: where to; -1: beside the mbox, once it is needed */
+	int journal;			/* of the UPDATE; its blocks are given back when it is closed, at the very end; -1 */
 };
+
+/* Of a mailbox so large the cache is written after the client has been answered. */
+#define LATER_FROM (4 << 20)
 
 /* Opens directory and splits the name off. 0, 1 if the directory is missing, -1. */
 static int
@@ -223,7 +227,7 @@ mbox_open(struct maildrop *m)
 	if (b == NULL)
 		return maildrop_fail(m, "memory");
 	m->of_store = b;
-	*b = (struct mbox){ .fd = -1, .directory = -1, .session = SESSION_LOCK_NONE, .archive = -1 };
+	*b = (struct mbox){ .fd = -1, .directory = -1, .session = SESSION_LOCK_NONE, .archive = -1, .journal = -1 };
 	if ((result = mbox_directory(m, b)) != 0 || (result = mbox_file(m, b)) != 0) {
 		m->missing = result == 1;
 		return result == 1 ? 0 : -1;
@@ -1141,12 +1145,11 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
 		locked_keep(b->fd);
 	enum journal_outcome outcome = mbox_cut_journaled(b, c, size, archives, journal);
 	int saved = errno;
-	if (journal != -1) {
-		close(journal);
-		/* one that was there before is somebody's unfinished UPDATE */
-		if (outcome != JOURNAL_PENDING && !(outcome == JOURNAL_UNCHANGED && saved == EEXIST))
-			ask_privileged(PRIVILEGED_JOURNAL_DROP);
-	}
+	/* one that was there before is somebody's unfinished UPDATE */
+	if (journal != -1 && outcome != JOURNAL_PENDING && !(outcome == JOURNAL_UNCHANGED && saved == EEXIST))
+		ask_privileged(PRIVILEGED_JOURNAL_DROP);
+	/* while we have it open, dropping it takes its name alone, and holds up neither the parent nor the client */
+	b->journal = journal;
 	errno = saved;
 	if (outcome == JOURNAL_APPLIED)
 		return 0;
@@ -1185,6 +1188,7 @@ out:
 				mbox_forget(m, b, marks, &c);
 			else
 				b->changed = false;	/* the next session scans */
+			t->deferred = st.st_size >= LATER_FROM;
 		}
 	}
 	free(c.range);
@@ -1241,7 +1245,7 @@ static void
 mbox_close(struct maildrop *m)
 {
 	struct mbox *b = m->of_store;
-	int fds[] = { b->fd, b->directory, b->archive };
+	int fds[] = { b->fd, b->directory, b->archive, b->journal };
 
 	session_lock_release(&b->session);
 	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)

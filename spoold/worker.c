@@ -298,8 +298,8 @@ linger(void)
 
 /*
  * Remembers, gives the lock back, and only then answers: a client that is told +OK can log in again at once. What is
- * durable but takes long to carry out is carried out after the answer, under the lock; the parent lets who comes
- * meanwhile wait.
+ * durable but takes long to carry out, or to remember, is seen to after the answer, under the lock; the parent lets who
+ * comes meanwhile wait.
  */
 static void
 finish(const struct message *answer, bool deferred, int status, bool may_linger)
@@ -310,7 +310,8 @@ finish(const struct message *answer, bool deferred, int status, bool may_linger)
 		spent_tell();
 		ask_privileged(PRIVILEGED_FINISHING);
 		tell(answer);
-		store->complete(&maildrop);
+		if (store->complete != NULL)
+			store->complete(&maildrop);
 	}
 	if (!maildrop.missing) {
 		store->remember(&maildrop);

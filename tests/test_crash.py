@@ -35,7 +35,7 @@ def tools(tmp_path_factory):
     """The programs of tests/crash, built."""
     into = tmp_path_factory.mktemp("crash")
     into.chmod(0o755)
-    for name, more in (("killer", []), ("journal_crash", [harness.REPO / "spoold" / "journal.c", "-lsodium"])):
+    for name, more in (("killer", []), ("journal_crash", [harness.REPO / "spoold" / "journal.c", "-lsodium", "-lxxhash"])):
         subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", into / name, HERE / (name + ".c"), *more],
             check=True, timeout=120)
     return into

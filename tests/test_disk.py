@@ -459,7 +459,7 @@ def io_written():
 def test_blocks_are_shared(btrfs, mounted, tmp_path):
     """Where the filesystem can, what the journal of an mbox UPDATE saves is not copied: it takes one writing instead of two."""
     subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-o", tmp_path / "journal.so",
-        harness.REPO / "spoold/journal.c", "-lsodium"], check=True, timeout=120)
+        harness.REPO / "spoold/journal.c", "-lsodium", "-lxxhash"], check=True, timeout=120)
     library = ctypes.CDLL(str(tmp_path / "journal.so"))
     content = mbox([b"Subject: %d\n\n" % i + b"%06d some text of this message\n" % i * 30000 for i in range(8)])
     plain = tmp_path / "plain"

@@ -5,7 +5,7 @@ crash-tools: $(CRASH)
 
 $(B)/crash/journal_crash: $(B)/obj/tests/crash/journal_crash.o $(B)/obj/spoold/journal.o
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lsodium
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lsodium -lxxhash
 $(B)/crash/killer: $(B)/obj/tests/crash/killer.o
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^

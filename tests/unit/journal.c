@@ -7,6 +7,7 @@
  * compared. JOURNAL_LONG=1 in the environment tries more of them.
  *
  * libs: -Wl,--wrap=pwrite,--wrap=pread,--wrap=fsync,--wrap=ftruncate,--wrap=ioctl,--wrap=sync_file_range,--wrap=malloc,--wrap=calloc
+ * libs: -lxxhash
  */
 #undef _FORTIFY_SOURCE		/* it would call pread under another name */
 #define JOURNAL_BUFFER 4096
