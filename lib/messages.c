@@ -162,6 +162,8 @@ body_sound(uint32_t type, const union message_body *b)
 	case MESSAGE_SHOWN:
 		return ENDS(b->shown.user) && ENDS(b->shown.path) && b->shown.failure <= FAILURE_COUNT && b->shown.store <= STORE_COUNT &&
 		    b->shown.kind < 2 && b->shown.server_copy < 5;	/* enum maildrop_kind, enum server_copy */
+	case MESSAGE_FETCH_AHEAD:
+		return b->fetch_ahead.count <= FETCH_AHEAD_MAX;
 	case MESSAGE_MEASURED:
 		return b->measured.what < MEASURED_COUNT &&
 		    b->measured.result < (b->measured.what == MEASURED_OPEN ? (uint32_t)OPENED_COUNT : 2);
@@ -245,8 +247,8 @@ take_control(struct msghdr *packet, struct message *m)
 	return count;
 }
 
-int
-message_receive(int fd, struct message *m, enum side from, enum side to)
+static int
+receive(int fd, struct message *m, enum side from, enum side to, int flags)
 {
 	union control control;
 	struct iovec parts[2] = {
@@ -261,7 +263,7 @@ message_receive(int fd, struct message *m, enum side from, enum side to)
 	m->header.type = MESSAGE_COUNT;
 	for (size_t i = 0; i < MESSAGE_MAX_FDS; i++)
 		m->fds[i] = -1;
-	ssize_t n = recvmsg(fd, &packet, MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(fd, &packet, MSG_CMSG_CLOEXEC | flags);
 	if (n == -1)
 		return -1;
 	size_t fds = take_control(&packet, m);
@@ -277,6 +279,18 @@ message_receive(int fd, struct message *m, enum side from, enum side to)
 	message_clear(m);
 	errno = EPROTO;
 	return -1;
+}
+
+int
+message_receive(int fd, struct message *m, enum side from, enum side to)
+{
+	return receive(fd, m, from, to, 0);
+}
+
+int
+message_receive_now(int fd, struct message *m, enum side from, enum side to)
+{
+	return receive(fd, m, from, to, MSG_DONTWAIT);
 }
 
 int

@@ -231,9 +231,16 @@ struct body_failed {
 	uint32_t number;		/* 0: the maildrop itself */
 };
 
-/* POP3D wants message number's bytes; several may be asked for ahead, and are answered in order. */
+/* POP3D wants message number's bytes; several may be asked for ahead, and are answered in order. FAILED for one does not end the session. */
 struct body_fetch {
 	uint32_t number;		/* from 1 */
+};
+
+/* POP3D: the same as count FETCHes, of message number and those after it. */
+#define FETCH_AHEAD_MAX	16
+struct body_fetch_ahead {
+	uint32_t number;		/* from 1 */
+	uint32_t count;			/* at most FETCH_AHEAD_MAX */
 };
 
 /* WORKER: the descriptor has the message at [offset, offset + length). */
@@ -679,7 +686,8 @@ struct body_kept {
 	M(REACHED,	LISTENER,	POP3D,		1, reached) \
 	M(LOGIN,	POP3D,		VERIFIER,	0, login) \
 	M(LEAVE,	POP3D,		WORKER,		0, leave) \
-	M(LEFT,		WORKER,		SPOOLD,		0, left)
+	M(LEFT,		WORKER,		SPOOLD,		0, left) \
+	M(FETCH_AHEAD,	POP3D,		WORKER,		0, fetch_ahead)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };
@@ -719,6 +727,9 @@ int message_send(int fd, const struct message *m);
  * roster for these sides: then no descriptor is left open and the caller ends the conversation.
  */
 int message_receive(int fd, struct message *m, enum side from, enum side to);
+
+/* The same without waiting, whatever the socket does: -1 with EAGAIN if nothing is there. */
+int message_receive_now(int fd, struct message *m, enum side from, enum side to);
 
 /* Wipes everything in *m (it may have held a password) and closes descriptors that it still has. */
 void message_clear(struct message *m);

@@ -2,6 +2,9 @@
 #include "wire.h"
 
 #include <string.h>
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
 
 /*
  * How many LF in data have no CR before them; `last` is the octet before data. Written so that the compiler makes vectors
@@ -62,8 +65,74 @@ wire_count_end(const struct wire_count *c)
 	return c->octets + (c->any && c->last != '\n' ? 2 : 0);
 }
 
-size_t
-wire_form(struct wire_form *w, const char *data, size_t length, char *out)
+#if defined(__x86_64__) && defined(__GNUC__)
+#define BLOCK 64
+#define FORM_TARGET __attribute__((target("avx2,bmi,popcnt")))
+#define WIDE_FORM (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt"))
+
+/* Which octets of a block are this one? */
+FORM_TARGET static inline uint64_t
+octets_like(__m256i low, __m256i high, char which)
+{
+	__m256i like = _mm256_set1_epi8(which);
+
+	return (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(low, like)) |
+	    (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(high, like)) << 32;
+}
+
+FORM_TARGET static inline void
+block_copy(char *to, const char *from)
+{
+	__m256i low = _mm256_loadu_si256((const __m256i *)from), high = _mm256_loadu_si256((const __m256i *)(from + BLOCK / 2));
+
+	_mm256_storeu_si256((__m256i *)to, low);
+	_mm256_storeu_si256((__m256i *)(to + BLOCK / 2), high);
+}
+
+/*
+ * The whole blocks of data but the last, which is read beyond: how many octets that is. Before which octets of a block something is to be put is a bit each. The
+ * block is stored as it is, then the octet that the first of them needs, and what stands from there on once more behind that. Most blocks have one
+ * such place or none, and for both it is the same without a branch: with none, what is put in and stored again is beyond the block, where the next one is
+ * stored over it.
+ */
+FORM_TARGET static size_t
+form_blocks(struct wire_form *w, const char *data, size_t length, char *out, size_t *made)
+{
+	const char *p = data, *end = data + length;
+	uint64_t after_lf = !w->any || w->last == '\n', after_cr = w->any && w->last == '\r', stuffed = 0;
+	char *o = out;
+
+	for (; end - p >= 2 * BLOCK; p += BLOCK, o += BLOCK) {
+		__m256i low = _mm256_loadu_si256((const __m256i *)p), high = _mm256_loadu_si256((const __m256i *)(p + BLOCK / 2));
+		uint64_t lf = octets_like(low, high, '\n'), cr = octets_like(low, high, '\r');
+		uint64_t dots = octets_like(low, high, '.') & (lf << 1 | after_lf);
+		uint64_t places = (lf & ~(cr << 1 | after_cr)) | dots;
+		after_lf = lf >> (BLOCK - 1);
+		after_cr = cr >> (BLOCK - 1);
+		stuffed += (uint64_t)_mm_popcnt_u64(dots);
+		_mm256_storeu_si256((__m256i *)o, low);
+		_mm256_storeu_si256((__m256i *)(o + BLOCK / 2), high);
+		do {
+			size_t at = _tzcnt_u64(places);		/* 64 if there is none */
+			o[at] = p[at] == '\n' ? '\r' : '.';
+			o += places != 0;
+			block_copy(o + at, p + at);
+			places &= places - 1;
+		} while (places != 0);
+	}
+	if (p > data) {
+		w->any = true;
+		w->last = p[-1];
+		w->octets += (size_t)(o - out) - stuffed;
+	}
+	*made = (size_t)(o - out);
+	return (size_t)(p - data);
+}
+#endif
+
+/* A line at a time. */
+static size_t
+form_lines(struct wire_form *w, const char *data, size_t length, char *out)
 {
 	char *o = out;
 	const char *p = data, *end = data + length;
@@ -93,6 +162,25 @@ wire_form(struct wire_form *w, const char *data, size_t length, char *out)
 	w->octets += (size_t)(o - out) - stuffed;
 	return (size_t)(o - out);
 }
+
+
+#if defined(__x86_64__) && defined(__GNUC__)
+size_t
+wire_form(struct wire_form *w, const char *data, size_t length, char *out)
+{
+	size_t done = 0, made = 0;
+
+	if (length >= 2 * BLOCK && WIDE_FORM)
+		done = form_blocks(w, data, length, out, &made);
+	return made + form_lines(w, data + done, length - done, out + made);
+}
+#else
+size_t
+wire_form(struct wire_form *w, const char *data, size_t length, char *out)
+{
+	return form_lines(w, data, length, out);
+}
+#endif
 
 size_t
 wire_form_end(struct wire_form *w, char *out)

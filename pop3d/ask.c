@@ -83,14 +83,10 @@ ask_keeper(int listener)
 	return -1;
 }
 
-/* Receives an answer of one of the types that are timely here; anything else ends the conversation. */
+/* What was received, if so: is it an answer of one of the types that are timely here? Anything else ends the conversation. */
 static int
-receive(int fd, struct message *answer, enum side from, int milliseconds, const uint32_t *types, size_t count)
+timely(int n, struct message *answer, enum side from, const uint32_t *types, size_t count)
 {
-	int n = message_wait(fd, milliseconds);
-
-	if (n == 1)
-		n = message_receive(fd, answer, from, SIDE_POP3D);
 	if (n != 1) {
 		log_text(LOG_ERR, "no answer from the %s: %s", from == SIDE_WORKER ? "worker" : "verifier",
 		    n == -1 ? strerror(errno) : "it is gone or too slow");
@@ -102,6 +98,17 @@ receive(int fd, struct message *answer, enum side from, int milliseconds, const 
 	log_text(LOG_ERR, "untimely %s", message_name(answer->header.type));
 	message_clear(answer);
 	return 0;
+}
+
+/* Receives such an answer. */
+static int
+receive(int fd, struct message *answer, enum side from, int milliseconds, const uint32_t *types, size_t count)
+{
+	int n = message_wait(fd, milliseconds);
+
+	if (n == 1)
+		n = message_receive(fd, answer, from, SIDE_POP3D);
+	return timely(n, answer, from, types, count);
 }
 
 void
@@ -229,19 +236,51 @@ ask_fetch(int worker, uint32_t number)
 	return message_send(worker, &m) == 0;
 }
 
-int
-ask_fetched(int worker, uint32_t number, struct message *answer)
+bool
+ask_fetch_ahead(int worker, uint32_t number, uint32_t count)
 {
-	static const uint32_t types[] = { MESSAGE_MESSAGE, MESSAGE_FAILED };
+	struct message m;
 
-	if (receive(worker, answer, SIDE_WORKER, FETCH_MS, types, 2) == 0)
-		return 0;
+	message_start(&m, MESSAGE_FETCH_AHEAD);
+	m.body.fetch_ahead.number = number;
+	m.body.fetch_ahead.count = count;
+	return message_send(worker, &m) == 0;
+}
+
+/* An answer to a FETCH: is it for this message? */
+static int
+fetched_check(uint32_t number, struct message *answer)
+{
 	uint32_t got = answer->header.type == MESSAGE_MESSAGE ? answer->body.message.number : answer->body.failed.number;
 	if (got == number)
 		return 1;
 	log_text(LOG_ERR, "the worker answered for message %u, not %u", got, number);
 	message_clear(answer);
 	return 0;
+}
+
+static const uint32_t fetched_types[] = { MESSAGE_MESSAGE, MESSAGE_FAILED };
+
+int
+ask_fetched_now(int worker, uint32_t number, struct message *answer)
+{
+	int n = message_receive_now(worker, answer, SIDE_WORKER, SIDE_POP3D);
+
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	return timely(n, answer, SIDE_WORKER, fetched_types, 2) ? fetched_check(number, answer) : 0;
+}
+
+int
+ask_fetched(int worker, uint32_t number, struct message *answer)
+{
+	int n = message_receive_now(worker, answer, SIDE_WORKER, SIDE_POP3D);	/* what was asked for ahead is there */
+
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		n = receive(worker, answer, SIDE_WORKER, FETCH_MS, fetched_types, 2);
+	else
+		n = timely(n, answer, SIDE_WORKER, fetched_types, 2);
+	return n == 1 ? fetched_check(number, answer) : 0;
 }
 
 /* The marks as sealed memory; -1 if there is none to be had. */

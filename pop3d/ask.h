@@ -45,8 +45,12 @@ int ask_opened(int worker, struct message *answer);
 
 /* Asks for a message's bytes without waiting. False if the worker is gone. */
 bool ask_fetch(int worker, uint32_t number);
-/* The answer to the oldest ask_fetch: MESSAGE or FAILED in *answer, for that number; 0 if the worker is gone. */
+/* The same for count messages, at most FETCH_AHEAD_MAX. */
+bool ask_fetch_ahead(int worker, uint32_t number, uint32_t count);
+/* The answer to the oldest of these: MESSAGE or FAILED in *answer, for that number; 0 if the worker is gone. */
 int ask_fetched(int worker, uint32_t number, struct message *answer);
+/* The same if it is there already; 0 as well if it is not. */
+int ask_fetched_now(int worker, uint32_t number, struct message *answer);
 
 /* For the counters alone: what was sent to the client, and how many messages. Before ask_update, or at an end without it. */
 void ask_spent(int worker, uint64_t octets, uint64_t messages);

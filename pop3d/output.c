@@ -13,14 +13,43 @@ output_flush(struct output *o)
 	size_t used = o->used;
 
 	o->used = 0;
-	return used == 0 ? o->stream->failed == NULL : stream_write(o->stream, o->buffer, used);
+	return used == 0 ? o->stream->failed == NULL : stream_write(o->stream, o->buffer, used, false);
+}
+
+/* Makes room while more is to come. */
+static void
+make_room(struct output *o)
+{
+	size_t rest = o->used % OUTPUT_RECORD, whole = o->used - rest;
+
+	if (whole > 0 && stream_write(o->stream, o->buffer, whole, true))
+		memmove(o->buffer, o->buffer + whole, rest);
+	o->used = rest;
+}
+
+void
+output_keep(struct output *o)
+{
+	o->kept = o->used;
+	o->used = 0;
+}
+
+bool
+output_kept(struct output *o)
+{
+	if (o->kept == 0)
+		return false;
+	o->used = o->kept;
+	o->kept = 0;
+	return true;
 }
 
 char *
 output_room(struct output *o, size_t room)
 {
+	o->kept = 0;
 	if (OUTPUT_SIZE - o->used < room)
-		output_flush(o);
+		make_room(o);
 	return o->buffer + o->used;
 }
 

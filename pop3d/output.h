@@ -13,10 +13,12 @@
 #include "stream.h"
 
 #define OUTPUT_SIZE (192 * 1024)
+#define OUTPUT_RECORD 16384	/* while more follows, what leaves is whole records of TLS */
 
 struct output {
 	struct stream *stream;
 	size_t used;
+	size_t kept;			/* what is in the buffer ahead of its being asked for, in place of what is used */
 	enum language language;		/* of what people may read in a reply */
 	char buffer[OUTPUT_SIZE];
 };
@@ -34,6 +36,11 @@ void output_line(struct output *o, const char *line);
 /* One row of LIST or UIDL. */
 void output_number_number(struct output *o, uint64_t a, uint64_t b);
 void output_number_text(struct output *o, uint64_t a, const char *text, size_t length);
+
+/* What there is was made ahead of the command that it answers: it is not sent, and is gone as soon as anything else is put here. */
+void output_keep(struct output *o);
+/* It has been asked for. False if there is none any more. */
+bool output_kept(struct output *o);
 
 /* Where `room` octets may be put (at most OUTPUT_SIZE), after sending what is in the way; then how many were. */
 char *output_room(struct output *o, size_t room);

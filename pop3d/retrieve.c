@@ -1,7 +1,6 @@
 /* RETR and TOP: a message from its descriptor to the client, in the wire form, in few large writes. */
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ask.h"
@@ -11,71 +10,35 @@
 
 #define CHUNK (64 * 1024)
 #define REPLY_ROOM 1024
+#define LUCK_MAX 4	/* that many guesses may fail before none is made */
 _Static_assert(REPLY_ROOM + WIRE_ROOM(CHUNK) <= OUTPUT_SIZE, "a reply and a chunk in the wire form fit the output");
 
-/* Where a message's bytes are. */
-struct place {
-	int fd;
-	bool own;		/* close it afterwards */
-	off_t offset;
-	uint64_t length;
+/* How a message's octets become the answer. */
+struct making {
+	struct wire_form form;
+	struct wire_top top;
+	bool whole;		/* RETR, and not TOP */
+	bool settled;		/* all was read, and that it was the message is known since */
+	uint64_t done;		/* octets of it that were read */
 };
 
-/* Is the mailbox still as the worker scanned it? Then the catalogue's offsets hold. */
-static bool
-mbox_unchanged(const struct session *s)
+/* Puts the next octets into the output. Returns how many; 0 if the message is shorter than it was, -1 with errno. */
+static ssize_t
+make_some(struct session *s, const struct place *p, struct making *m, bool *over)
 {
-	struct stat st;
+	static char chunk[CHUNK];
+	uint64_t left = p->length - m->done;
+	ssize_t n;
 
-	return fstat(s->mbox, &st) == 0 && (uint64_t)st.st_size == s->ready.size &&
-	    st.st_mtim.tv_sec == s->ready.mtime_sec && st.st_mtim.tv_nsec == s->ready.mtime_nsec;
-}
-
-/* Asks the worker; what was asked for ahead is taken first. False if it is not to be had: *failure says why. */
-static bool
-fetch(struct session *s, uint32_t number, struct place *p, uint32_t *failure)
-{
-	struct message m;
-
-	*failure = FAILURE_TEMPORARY;
-	if (s->ahead != 0 && s->ahead != number) {
-		if (ask_fetched(s->worker, s->ahead, &m) == 0)
-			return false;
-		message_clear(&m);
-		s->ahead = 0;
-	}
-	if (s->ahead == 0 && !ask_fetch(s->worker, number))
-		return false;
-	s->ahead = 0;
-	if (ask_fetched(s->worker, number, &m) == 0)
-		return false;
-	if (m.header.type == MESSAGE_FAILED) {
-		*failure = m.body.failed.failure;
-		message_clear(&m);
-		return false;
-	}
-	*p = (struct place){ m.fds[0], true, (off_t)m.body.message.offset, m.body.message.length };
-	return true;
-}
-
-/* A client that fetches one fetches the next: the worker can open it meanwhile. */
-static void
-fetch_ahead(struct session *s, uint32_t number)
-{
-	if (s->mbox == -1 && number < s->ready.count && (s->marks[number] & MARK_DELETED) == 0 &&
-	    ask_fetch(s->worker, number + 1))
-		s->ahead = number + 1;
-}
-
-static bool
-place_find(struct session *s, uint32_t number, struct place *p, uint32_t *failure)
-{
-	const struct catalogue_row *r = &s->catalogue.rows[number - 1];
-
-	if (s->mbox == -1 || !mbox_unchanged(s))
-		return fetch(s, number, p, failure);
-	*p = (struct place){ s->mbox, false, (off_t)r->offset, r->length };
-	return true;
+	do
+		n = pread(p->fd, chunk, left < CHUNK ? (size_t)left : CHUNK, p->offset + (off_t)m->done);
+	while (n == -1 && errno == EINTR);
+	if (n <= 0)
+		return n;
+	size_t use = m->whole ? (size_t)n : wire_top(&m->top, chunk, (size_t)n, over);
+	output_put(&s->output, wire_form(&m->form, chunk, use, output_room(&s->output, WIRE_ROOM(use))));
+	m->done += (uint64_t)n;
+	return n;
 }
 
 /*
@@ -83,29 +46,18 @@ place_find(struct session *s, uint32_t number, struct place *p, uint32_t *failur
  * the connection ends without the closing dot.
  */
 static bool
-send_body(struct session *s, const struct place *p, struct wire_form *form, struct wire_top *top)
+make_body(struct session *s, const struct place *p, struct making *m)
 {
-	static char chunk[CHUNK];
-	uint64_t left = p->length;
-	off_t at = p->offset;
-	bool done = false;
+	bool over = false;
 
-	while (left > 0 && !done) {
-		ssize_t n = pread(p->fd, chunk, left < CHUNK ? (size_t)left : CHUNK, at);
-		if (n == -1 && errno == EINTR)
-			continue;
+	while (m->done < p->length && !over && s->stream.failed == NULL) {
+		ssize_t n = make_some(s, p, m, &over);
 		if (n <= 0) {
 			log_text(LOG_ERR, "a message cannot be read whole: %s", n == 0 ? "it became shorter" : strerror(errno));
 			return false;
 		}
-		size_t use = top != NULL ? wire_top(top, chunk, (size_t)n, &done) : (size_t)n;
-		output_put(&s->output, wire_form(form, chunk, use, output_room(&s->output, WIRE_ROOM(use))));
-		if (s->stream.failed != NULL)
-			return false;
-		at += n;
-		left -= (uint64_t)n;
 	}
-	return true;
+	return s->stream.failed == NULL;
 }
 
 /* Do both hold the same octets, of which there are equally many? */
@@ -129,27 +81,28 @@ same_octets(const struct place *a, const struct place *b)
  * which knows the message by its content, gives a copy to compare with what stands where it was read.
  */
 static bool
-was_whole(struct session *s, uint32_t number, const struct place *p, const struct wire_form *form, bool whole)
+was_whole(struct session *s, uint32_t number, const struct place *p, const struct making *m)
 {
+	const struct wire_form *form = &m->form;
 	struct place copy;
 	uint32_t failure;
 	uint64_t octets = s->catalogue.rows[number - 1].octets;
 	uint64_t sent = form->octets + (form->any && form->last != '\n' ? 2 : 0);
 
 	if (s->mbox == -1) {
-		if (whole && sent != octets)
+		if (m->whole && sent != octets)
 			log_text(LOG_WARNING, "message %u has %llu octets, and its file's name or the cache said %llu", number,
 			    (unsigned long long)sent, (unsigned long long)octets);
 		return true;
 	}
-	if (whole && sent != octets)
+	if (m->whole && sent != octets)
 		return false;
-	if (p->own || mbox_unchanged(s))
+	if (p->own || m->settled || place_mbox_unchanged(s))
 		return true;
-	if (!fetch(s, number, &copy, &failure))
+	if (!place_fetch(s, number, &copy, &failure))
 		return false;
 	bool same = copy.length == p->length && same_octets(p, &copy);
-	close(copy.fd);
+	place_close(&copy);
 	return same;
 }
 
@@ -161,18 +114,91 @@ lost(struct session *s)
 	return EVENT_END;
 }
 
-/* Puts all of the answer into the output but its end. False if that is not what was promised. */
-static bool
-send_message(struct session *s, uint32_t number, const struct place *p, struct wire_form *form, const uint64_t *lines)
+static void
+making_start(struct session *s, uint32_t number, struct making *m, const uint64_t *lines)
 {
-	struct wire_top top = { .lines = lines != NULL ? *lines : 0 };
-
-	*form = (struct wire_form){ 0 };
+	*m = (struct making){ .whole = lines == NULL, .top.lines = lines != NULL ? *lines : 0 };
 	output_ok(&s->output, "%llu octets", (unsigned long long)s->catalogue.rows[number - 1].octets);
-	bool good = send_body(s, p, form, lines != NULL ? &top : NULL) && was_whole(s, number, p, form, lines == NULL);
-	if (p->own)
-		close(p->fd);
+}
+
+/* Puts the rest of the answer into the output, all but its end. False if that is not what was promised. */
+static bool
+make_rest(struct session *s, struct place *p, struct making *m)
+{
+	bool good = make_body(s, p, m) && was_whole(s, p->number, p, m);
+
+	place_close(p);
 	return good;
+}
+
+/*
+ * Is there a guess to be made of what the client wants next, and is it any use? The header of one that may not have UTF-8 in it is looked
+ * at when it is asked for.
+ */
+static bool
+may_guess(const struct session *s, uint32_t number)
+{
+	return s->luck > 0 && number <= s->ready.count && (s->marks[number - 1] & MARK_DELETED) == 0 && s->stream.failed == NULL &&
+	    s->ahead.place.number != number && (s->utf8 || s->conf->utf8_headers != UTF8_HEADERS_REFUSE);
+}
+
+void
+retrieve_ahead(struct session *s)
+{
+	struct making m;
+	uint32_t number = s->just + 1;
+	bool over = false;
+
+	if (!may_guess(s, number))
+		return;
+	place_close(&s->ahead.place);
+	if (!place_find_now(s, number, &s->ahead.place))
+		return;
+	making_start(s, number, &m, NULL);
+	while (m.done < s->ahead.place.length && OUTPUT_SIZE - s->output.used >= WIRE_ROOM(CHUNK))
+		if (make_some(s, &s->ahead.place, &m, &over) <= 0) {
+			place_close(&s->ahead.place);	/* once more, when it is asked for */
+			s->output.used = 0;
+			return;
+		}
+	s->ahead.form = m.form;
+	s->ahead.done = m.done;
+	output_keep(&s->output);
+}
+
+/*
+ * What was made ahead, if this is what the client asks for. An mbox may have been changed since: what has been read of it is good only if it
+ * has not, and else the worker knows.
+ */
+static bool
+take_ahead(struct session *s, uint32_t number, struct place *p, struct making *m)
+{
+	bool good = s->ahead.place.number == number && (s->ahead.place.own || place_mbox_unchanged(s)) && output_kept(&s->output);
+
+	if (good) {
+		*p = s->ahead.place;
+		*m = (struct making){ .whole = true, .form = s->ahead.form, .done = s->ahead.done, .settled = s->ahead.done == p->length };
+		s->ahead.place.number = 0;
+		s->luck = LUCK_MAX;
+		if (m->done < p->length)	/* the client can begin with this while the rest is made */
+			output_room(&s->output, OUTPUT_SIZE - OUTPUT_RECORD);
+	} else if (s->ahead.place.number != 0)
+		s->luck--;
+	else if (s->before != 0 && s->before == number - 1)
+		s->luck++;
+	return good;
+}
+
+/* The place that was found ahead, or another. */
+static bool
+find(struct session *s, uint32_t number, struct place *p, uint32_t *failure)
+{
+	*p = s->ahead.place;
+	s->ahead.place.number = 0;
+	if (p->number == number && p->own)
+		return true;
+	place_close(p);
+	return place_find(s, number, p, failure);
 }
 
 static enum event
@@ -185,40 +211,57 @@ refuse(struct session *s, uint32_t number, uint32_t failure)
 	return EVENT_REFUSED;
 }
 
+/* The message that is to be sent. False if it is not to be had, and why was said. */
+static bool
+begin(struct session *s, uint32_t number, struct place *p)
+{
+	uint32_t failure;
+
+	if (!find(s, number, p, &failure)) {
+		refuse(s, number, failure);
+		return false;
+	}
+	if (s->conf->utf8_headers == UTF8_HEADERS_REFUSE && !s->utf8 && header_needs_utf8(p->fd, p->offset, p->length)) {
+		place_close(p);
+		output_err(&s->output, "[UTF8] message %u has UTF-8 in its header: log in after the command UTF8", number);
+		return false;
+	}
+	/* what is before it in the buffer goes first if it must, so that a message of a chunk is in there whole */
+	output_room(&s->output, REPLY_ROOM + WIRE_ROOM(p->length < CHUNK ? (size_t)p->length : CHUNK));
+	return true;
+}
+
 enum event
 retrieve(struct session *s, uint32_t number, const uint64_t *lines)
 {
 	struct place p;
-	struct wire_form form;
+	struct making m;
 	uint32_t failure;
+	bool made = lines == NULL && take_ahead(s, number, &p, &m);
 
-	if (!place_find(s, number, &p, &failure))
-		return refuse(s, number, failure);
-	if (s->conf->utf8_headers == UTF8_HEADERS_REFUSE && !s->utf8 && header_needs_utf8(p.fd, p.offset, p.length)) {
-		if (p.own)
-			close(p.fd);
-		output_err(&s->output, "[UTF8] message %u has UTF-8 in its header: log in after the command UTF8", number);
+	if (!made && !begin(s, number, &p))
 		return EVENT_REFUSED;
-	}
-	if (lines == NULL)
-		fetch_ahead(s, number);
-	/* what is before it in the buffer goes first if it must, so that a message of a chunk is in there whole */
-	output_room(&s->output, REPLY_ROOM + WIRE_ROOM(p.length < CHUNK ? (size_t)p.length : CHUNK));
-	size_t used = s->output.used;
+	size_t used = made ? 0 : s->output.used;
 	uint64_t octets_out = s->stream.octets_out;
-	bool good = send_message(s, number, &p, &form, lines);
+	if (!made)
+		making_start(s, number, &m, lines);
+	if (lines == NULL)
+		place_ask_ahead(s, number);
+	bool own = p.own, good = make_rest(s, &p, &m);
 	/* Another program was at work on the mbox. Nothing of this has left yet, so it may be taken back. */
-	if (!good && s->mbox != -1 && !p.own && s->stream.failed == NULL && s->stream.octets_out == octets_out) {
+	if (!good && s->mbox != -1 && !own && s->stream.failed == NULL && s->stream.octets_out == octets_out) {
 		s->output.used = used;
-		if (!fetch(s, number, &p, &failure))
+		if (!place_fetch(s, number, &p, &failure))
 			return refuse(s, number, failure);
-		good = send_message(s, number, &p, &form, lines);
+		making_start(s, number, &m, lines);
+		good = make_rest(s, &p, &m);
 	}
 	if (!good)
 		return lost(s);
-	output_put(&s->output, wire_form_end(&form, output_room(&s->output, 0)));
+	output_put(&s->output, wire_form_end(&m.form, output_room(&s->output, 0)));
 	if (lines == NULL) {
 		s->marks[number - 1] |= MARK_RETRIEVED;
+		s->just = number;
 		s->retrieved++;
 	} else
 		s->topped++;

@@ -35,6 +35,8 @@ next_line(struct session *s, bool sasl, char **line, enum line_result *result)
 		/* from here on it is the client's turn, for the whole line: an octet now and then is no sign of life */
 		if (s->state == STATE_TRANSACTION && s->stream.deadline == 0)
 			s->stream.deadline = clock_ms() + s->stream.idle_ms;
+		if (s->just != 0)
+			retrieve_ahead(s);
 		char *room = line_room(&s->lines, &size);
 		size_t n = stream_read(&s->stream, room, size);
 		if (n == 0)
@@ -104,6 +106,8 @@ command_run(struct session *s, char *line)
 		output_err(&s->output, "usage: %s", c->usage);
 		return EVENT_NONSENSE;
 	}
+	s->before = s->just;
+	s->just = 0;
 	return c->handler(s, argument);
 }
 
@@ -136,7 +140,8 @@ session_loop(struct session *s)
 
 	while (s->end == NULL) {
 		/* what was asked for ahead may be answered at any time, and is no reason to wake up */
-		s->stream.also = s->ahead == 0 ? s->worker : -1;
+		s->stream.also = s->worker;
+		s->stream.also_speaks = s->asked.left > 0;
 		if (!next_line(s, false, &line, &result))
 			break;
 		if (s->state == STATE_TRANSACTION)
@@ -319,6 +324,8 @@ session_run(const struct conf *c, const struct connection *connection)
 	s->authd = connection->authd;
 	s->keeper = connection->keeper;
 	s->worker = s->mbox = -1;
+	s->asked.most = 1;
+	s->luck = 1;
 	s->output.stream = &s->stream;
 	hello_fill(&s->hello, connection);
 	log_session(s->hello.session);
@@ -342,6 +349,7 @@ session_run(const struct conf *c, const struct connection *connection)
 	session_log_end(s);
 	session_close(s);
 #ifdef FUZZING	/* many sessions in one process, which is nowhere else so */
+	place_close(&s->ahead.place);
 	catalogue_unmap(&s->catalogue);
 	if (s->marks != s->few_marks)
 		free(s->marks);

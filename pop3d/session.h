@@ -10,7 +10,9 @@
 #include "line.h"
 #include "messages.h"
 #include "output.h"
+#include "place.h"
 #include "stream.h"
+#include "wire.h"
 
 /* RFC 1939's states; UPDATE is not one in which a command can come. */
 enum state { STATE_AUTHORIZATION, STATE_TRANSACTION };
@@ -57,7 +59,15 @@ struct session {
 	unsigned char *marks;		/* enum mark, one a message */
 	uint32_t deleted;
 	uint64_t deleted_octets;
-	uint32_t ahead;			/* the message that was asked for ahead; 0: none */
+	bool mbox_changed;		/* another program was at work on it, after the scan */
+	struct asked asked;		/* of the worker, ahead */
+	struct ahead {			/* the next answer, made while the client is silent */
+		struct place place;	/* of the message; number 0: nothing was made */
+		struct wire_form form;
+		uint64_t done;		/* octets of it that are in the output (output_kept) */
+	} ahead;
+	uint32_t just, before;		/* the message that the last command retrieved, and the one before that; 0: it was another command */
+	int luck;			/* how well it was guessed what is retrieved next; 0 or less: do not */
 	uint32_t retrieved, topped, removed;	/* how many, for the log */
 	unsigned char few_marks[FEW_MARKS];
 
@@ -119,5 +129,7 @@ bool header_needs_utf8(int fd, off_t offset, uint64_t length);
 
 /* A message to the client, for RETR (lines NULL) and TOP. */
 enum event retrieve(struct session *s, uint32_t number, const uint64_t *lines);
+/* While there is nothing else to do: begins to make the answer that comes next. Nothing may be in the output; never waits. */
+void retrieve_ahead(struct session *s);
 
 #endif

@@ -55,7 +55,7 @@ wait_limit(const struct stream *s)
 static bool
 stream_wait(struct stream *s, int fd, short events)
 {
-	struct pollfd p[2] = { { .fd = fd, .events = events }, { .fd = s->also, .events = POLLIN } };
+	struct pollfd p[2] = { { .fd = fd, .events = events }, { .fd = s->also, .events = s->also_speaks ? 0 : POLLIN } };
 	nfds_t count = events == POLLIN && s->also != -1 && !s->also_ready ? 2 : 1;
 
 	for (;;) {
@@ -122,6 +122,9 @@ stream_has_input(const struct stream *s)
 size_t
 stream_read(struct stream *s, char *buffer, size_t size)
 {
+	/* Mostly nothing has come yet, so that to read first would be in vain. */
+	if (s->failed == NULL && s->behind == 0 && (s->tls == NULL || !tls_has_input(s->tls)))
+		stream_wait(s, s->in, POLLIN);
 	while (s->failed == NULL) {
 		short events = POLLIN;
 		ssize_t n = s->tls != NULL ? tls_read(s->tls, buffer, size, &events) : read(s->in, buffer, size);
@@ -160,12 +163,25 @@ taken(struct stream *s, size_t n)
 	s->behind = s->behind > (int64_t)n * 1000 ? s->behind - (int64_t)n * 1000 : 0;
 }
 
+/* As write(2). */
+static ssize_t
+transmit(struct stream *s, const char *data, size_t length, bool more)
+{
+	if (more && !s->no_socket) {
+		ssize_t n = send(s->out, data, length, MSG_NOSIGNAL | MSG_MORE);
+		if (n >= 0 || errno != ENOTSOCK)
+			return n;
+		s->no_socket = true;
+	}
+	return write(s->out, data, length);
+}
+
 bool
-stream_write(struct stream *s, const char *data, size_t length)
+stream_write(struct stream *s, const char *data, size_t length, bool more)
 {
 	while (length > 0 && s->failed == NULL) {
 		short events = POLLOUT;
-		ssize_t n = s->tls != NULL ? tls_write(s->tls, data, length, &events) : write(s->out, data, length);
+		ssize_t n = s->tls != NULL ? tls_write(s->tls, data, length, more, &events) : transmit(s, data, length, more);
 		if (n >= 0) {
 			taken(s, (size_t)n);
 			data += n;

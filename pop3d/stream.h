@@ -11,7 +11,9 @@ struct tls;
 struct stream {
 	int in, out;		/* non-blocking; the same socket, or inetd's descriptors 0 and 1 */
 	struct tls *tls;	/* what the octets go through; NULL: as they are */
+	bool no_socket;		/* out is not one */
 	int also;		/* wake up for this descriptor too while waiting for input; -1: none */
+	bool also_speaks;	/* that it has something to say is no reason to wake up, only that it is gone */
 	bool also_ready;	/* it has something to say, or is gone */
 	int64_t deadline;	/* clock_ms() by which all must be over; 0: none */
 	int idle_ms;		/* how long one wait may last */
@@ -40,9 +42,10 @@ bool stream_has_input(const struct stream *s);
 size_t stream_read(struct stream *s, char *buffer, size_t size);
 
 /*
- * Writes all of it. False if that cannot be done: s->failed says. A client that takes less than s->least over s->idle_ms has run out of time, even if it
- * takes an octet now and then: so a reply takes no longer than idle_ms, and a second more for each `least` octets of it.
+ * Writes all of it. False if that cannot be done: s->failed says. `more`: at once more follows, and the last octets may wait for it. A client that takes less
+ * than s->least over s->idle_ms has run out of time, even if it takes an octet now and then: so a reply takes no longer than idle_ms, and a second more for
+ * each `least` octets of it.
  */
-bool stream_write(struct stream *s, const char *data, size_t length);
+bool stream_write(struct stream *s, const char *data, size_t length, bool more);
 
 #endif

@@ -6,6 +6,7 @@
 #include <gnutls/x509.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,6 +21,8 @@ struct tls {
 	int in, out;
 	int error;			/* GnuTLS's, of the handshake */
 	bool dead;			/* nothing more can be said */
+	bool more;			/* what is written now may wait for what follows */
+	bool no_socket;			/* out is not one */
 	size_t start, end;		/* octets that were read and not yet taken, so that a record is one read(2) */
 	char arrived[RECORD_MAX + 2048];
 };
@@ -51,8 +54,12 @@ static ssize_t
 push(gnutls_transport_ptr_t p, const giovec_t *parts, int count)
 {
 	struct tls *t = p;
-	ssize_t n = writev(t->out, parts, count);
+	struct msghdr packet = { .msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = (size_t)count };
+	ssize_t n = t->no_socket ? -1 : sendmsg(t->out, &packet, MSG_NOSIGNAL | (t->more ? MSG_MORE : 0));
 
+	t->no_socket = t->no_socket || (n == -1 && errno == ENOTSOCK);
+	if (t->no_socket)
+		n = writev(t->out, parts, count);
 	if (n == -1)
 		gnutls_transport_set_errno(t->session, errno);
 	return n;
@@ -172,17 +179,25 @@ tls_read(struct tls *t, void *buffer, size_t size, short *events)
 }
 
 ssize_t
-tls_write(struct tls *t, const void *data, size_t length, short *events)
+tls_write(struct tls *t, const void *data, size_t length, bool more, short *events)
 {
 	if (t->dead) {
 		errno = EPROTO;
 		return -1;
 	}
+	t->more = more || length > RECORD_MAX;
 	ssize_t n = gnutls_record_send(t->session, data, length < RECORD_MAX ? length : RECORD_MAX);
+	t->more = false;
 	if (n >= 0)
 		return n;
 	errno = error_as_errno(t, n, events);
 	return -1;
+}
+
+bool
+tls_has_input(const struct tls *t)
+{
+	return t->start < t->end || gnutls_record_check_pending(t->session) > 0;
 }
 
 /* Copies one channel binding, if the connection has it; returns its length. */

@@ -24,10 +24,13 @@ struct tls *tls_begin(int in, int out, int keeper, int64_t deadline);
 
 /*
  * As read(2) and write(2) on a non-blocking descriptor; after EAGAIN *events is what to poll for: POLLIN on in or
- * POLLOUT on out.
+ * POLLOUT on out. tls_write writes one record at most; `more`: at once more follows it.
  */
 ssize_t tls_read(struct tls *t, void *buffer, size_t size, short *events);
-ssize_t tls_write(struct tls *t, const void *data, size_t length, short *events);
+ssize_t tls_write(struct tls *t, const void *data, size_t length, bool more, short *events);
+
+/* Is input at hand that poll(2) does not know of? */
+bool tls_has_input(const struct tls *t);
 
 /*
  * 0 when the handshake is done; else -1 with errno: EAGAIN as above, EINTR, or it has failed: ECONNRESET, or EPROTO

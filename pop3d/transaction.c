@@ -187,15 +187,6 @@ any_mark(const struct session *s)
 	return s->deleted > 0 || s->retrieved > 0;
 }
 
-/* A FETCH that was asked for ahead is answered before the answer to anything else. */
-static void
-drain_ahead(struct session *s)
-{
-	if (s->ahead != 0 && ask_fetched(s->worker, s->ahead, &s->message) == 1)
-		message_clear(&s->message);
-	s->ahead = 0;
-}
-
 /* Asks the worker for the end; what it says is in s->message. 0 if it is gone. */
 static int
 leave(struct session *s)
@@ -212,7 +203,7 @@ on_quit(struct session *s, char *argument)
 	struct message *m = &s->message;
 
 	(void)argument;
-	drain_ahead(s);
+	place_forget(s, UINT32_MAX);	/* what was asked for ahead is answered before anything else */
 	s->end = "quit";
 	s->quit = true;
 	if (leave(s) == 0) {

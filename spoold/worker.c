@@ -230,10 +230,10 @@ begin_again(const struct conf *c)
 	scan();
 }
 
+/* One that cannot be handed over (ETOOMANYREFS: too many descriptors of this uid are on their way) is asked for again. */
 static void
-on_fetch(struct message *in)
+hand_over(uint32_t number)
 {
-	uint32_t number = in->body.fetch.number;
 	struct place p = { .fd = -1 };
 	struct message *m = &sent;
 
@@ -246,8 +246,22 @@ on_fetch(struct message *in)
 	m->body.message.offset = (uint64_t)p.offset;
 	m->body.message.length = p.length;
 	m->fds[0] = p.fd;
-	tell(m);
+	if (message_send(job->session, m) == -1 && errno != EPIPE && errno != ECONNRESET)
+		tell_failed(FAILURE_TEMPORARY, number);
 	close(p.fd);
+}
+
+static void
+on_fetch(struct message *in)
+{
+	hand_over(in->body.fetch.number);
+}
+
+static void
+on_fetch_ahead(struct message *in)
+{
+	for (uint32_t i = 0; i < in->body.fetch_ahead.count; i++)
+		hand_over(in->body.fetch_ahead.number + i);
 }
 
 static bool
@@ -402,7 +416,7 @@ static const struct {
 	void (*on)(struct message *in);
 } table[] = {
 	{ MESSAGE_FETCH, on_fetch }, { MESSAGE_UPDATE, on_update }, { MESSAGE_RELEASE, on_release },
-	{ MESSAGE_SPENT, on_spent }, { MESSAGE_LEAVE, on_leave },
+	{ MESSAGE_SPENT, on_spent }, { MESSAGE_LEAVE, on_leave }, { MESSAGE_FETCH_AHEAD, on_fetch_ahead },
 };
 
 static void

@@ -77,8 +77,9 @@ def watch(o, server):
     if program is None:
         return None
     pid = server.processes[program].pid
-    if o.strace:
-        argv = ["strace", "-f", "-q", "-o", into / "strace", *(["-c", "-w"] if o.count else ["-r"]), "-p", pid]
+    if o.strace:    # those that were forked ahead, too
+        pids = [x for p in server.meters[program].pids() for x in ("-p", p)]
+        argv = ["strace", "-f", "-q", "-o", into / "strace", *(["-c", "-w"] if o.count else ["-r"]), *pids]
     elif o.faults:
         argv = ["perf", "stat", "-e", "page-faults,context-switches,instructions:u,instructions:k", "-o", into / "stat", "-p", pid]
     else:

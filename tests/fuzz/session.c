@@ -2,7 +2,7 @@
  * A whole pop3d: what a client says, from greeting to end. The first 16 octets are what authd and the worker answer, one each; the rest is the client's.
  * What pop3d says is checked: every line ends in CRLF, and each begins as a reply where one is due.
  * links: pop3d/session.c pop3d/authorization.c pop3d/transaction.c pop3d/retrieve.c pop3d/line.c pop3d/output.c pop3d/stream.c pop3d/tls.c
- * links: pop3d/credentials.c pop3d/proxy.c pop3d/language.c lib/catalogue.c lib/chains.c lib/conf.c lib/language.c lib/log.c lib/messages.c lib/system.c lib/wire.c
+ * links: pop3d/place.c pop3d/credentials.c pop3d/proxy.c pop3d/language.c lib/catalogue.c lib/chains.c lib/conf.c lib/language.c lib/log.c lib/messages.c lib/system.c lib/wire.c
  * libs: -lgnutls
  */
 #include <fcntl.h>
@@ -65,6 +65,9 @@ bool ask_hello(int authd, const struct body_hello *hello) { (void)authd; (void)h
 bool ask_admitted(int listener, const char *client) { (void)listener; (void)client; return choice() != 255; }
 void ask_spent(int worker, uint64_t octets, uint64_t messages) { (void)worker; (void)octets; (void)messages; }
 bool ask_fetch(int worker, uint32_t number) { (void)worker; return number >= 1 && number <= MESSAGES && choice() != 255; }
+bool ask_fetch_ahead(int worker, uint32_t number, uint32_t count)
+{ return count >= 1 && count <= FETCH_AHEAD_MAX && ask_fetch(worker, number) && number + count - 1 <= MESSAGES; }
+int ask_fetched_now(int worker, uint32_t number, struct message *answer) { return choice() % 2 ? ask_fetched(worker, number, answer) : 0; }
 
 void
 ask_banner(int authd, const char *session, char timestamp[static BANNER_SIZE])

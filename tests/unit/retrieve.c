@@ -1,7 +1,7 @@
 /*
  * RETR of a message in an mbox that another program changes in that moment. The worker's answers and the connection are stubs, and so is
  * pread(2), in which the other program is at work.
- * links: pop3d/retrieve.c pop3d/output.c pop3d/language.c lib/language.c lib/wire.c lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c
+ * links: pop3d/retrieve.c pop3d/place.c pop3d/output.c pop3d/language.c lib/language.c lib/wire.c lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,8 +24,8 @@
 #define AT 40		/* where the message is */
 
 static struct session s;
-static struct catalogue_row row;
-static unsigned char mark[1];
+static struct catalogue_row row[2];	/* the second is the first once more */
+static unsigned char mark[2];
 static char message[400000], *sent;
 static size_t length, sent_length;
 static off_t shift;		/* the other program's, before the next read of the mbox */
@@ -33,8 +33,9 @@ static bool vanished;
 static int copies;
 
 bool
-stream_write(struct stream *stream, const char *data, size_t n)
+stream_write(struct stream *stream, const char *data, size_t n, bool more)
 {
+	(void)more;
 	sent = realloc(sent, sent_length + n + 1);
 	memcpy(sent + sent_length, data, n);
 	sent[sent_length += n] = '\0';
@@ -43,6 +44,8 @@ stream_write(struct stream *stream, const char *data, size_t n)
 }
 
 bool ask_fetch(int worker, uint32_t number) { (void)worker; (void)number; return true; }
+bool ask_fetch_ahead(int worker, uint32_t number, uint32_t count) { (void)worker; (void)number; (void)count; return true; }
+int ask_fetched_now(int worker, uint32_t number, struct message *answer) { return ask_fetched(worker, number, answer); }
 
 int
 ask_fetched(int worker, uint32_t number, struct message *answer)
@@ -88,7 +91,7 @@ pread(int fd, void *to, size_t n, off_t at)
 static void
 start(size_t lines)
 {
-	static struct catalogue_header header = { .count = 1 };
+	static struct catalogue_header header = { .count = 2 };
 	struct stat st;
 
 	static const struct conf conf;
@@ -106,10 +109,11 @@ start(size_t lines)
 	assert_int_equal(ftruncate(s.mbox, (off_t)length + 1000), 0);
 	fill(AT);
 	assert_int_equal(fstat(s.mbox, &st), 0);
-	s.ready = (struct body_ready){ .size = (uint64_t)st.st_size, .mtime_sec = st.st_mtim.tv_sec, .mtime_nsec = st.st_mtim.tv_nsec, .count = 1 };
-	row = (struct catalogue_row){ .octets = length + lines, .offset = AT, .length = length };
+	s.ready = (struct body_ready){ .size = (uint64_t)st.st_size, .mtime_sec = st.st_mtim.tv_sec, .mtime_nsec = st.st_mtim.tv_nsec, .count = 2 };
+	row[0] = row[1] = (struct catalogue_row){ .octets = length + lines, .offset = AT, .length = length };
 	s.catalogue.header = &header;
-	s.catalogue.rows = &row;
+	s.catalogue.rows = row;
+	s.luck = s.asked.most = 1;
 	s.marks = mark;
 	free(sent);
 	sent = calloc(1, 1);
@@ -189,12 +193,72 @@ test_moved_while_sent(void **state)
 	close(s.mbox);
 }
 
+/* The first is sent; nothing more is said, and the next is made. */
+static void
+start_ahead(size_t lines)
+{
+	start(lines);
+	assert_int_equal(retrieve(&s, 1, NULL), EVENT_DONE);
+	output_flush(&s.output);
+	sent_length = 0;
+	sent[0] = '\0';
+	retrieve_ahead(&s);
+	assert_int_equal(s.output.used, 0);
+	assert_int_not_equal(s.output.kept, 0);
+	assert_int_equal(sent_length, 0);
+}
+
+static void
+test_ahead(void **state)
+{
+	(void)state;
+	for (size_t lines = 0; lines <= 20000; lines += 10000) {
+		start_ahead(lines > 0 ? lines : 1);
+		assert_int_equal(retrieve(&s, 2, NULL), EVENT_DONE);
+		output_flush(&s.output);
+		assert_sent_whole();
+		assert_int_equal(copies, 0);
+	}
+}
+
+/* Another program moves it after it was made. What was not yet read is not looked for where it was, nor is what was read trusted. */
+static void
+test_ahead_moved(void **state)
+{
+	(void)state;
+	for (size_t lines = 100; lines <= 20100; lines += 10000) {
+		start_ahead(lines);
+		fill(AT + 7);
+		assert_int_equal(retrieve(&s, 2, NULL), EVENT_DONE);
+		output_flush(&s.output);
+		assert_sent_whole();
+		assert_int_equal(copies, 1);
+	}
+}
+
+/* The client wants something else first: its answer is there, once, and so is the message. */
+static void
+test_ahead_in_vain(void **state)
+{
+	static const char other[] = "+OK other\r\n";
+
+	(void)state;
+	start_ahead(100);
+	output_ok(&s.output, "other");
+	assert_int_equal(retrieve(&s, 2, NULL), EVENT_DONE);
+	output_flush(&s.output);
+	assert_int_equal(strncmp(sent, other, strlen(other)), 0);
+	memmove(sent, sent + strlen(other), sent_length + 1 - strlen(other));
+	assert_sent_whole();
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_untouched), cmocka_unit_test(test_moved), cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_moved_while_sent),
+		cmocka_unit_test(test_moved_while_sent), cmocka_unit_test(test_ahead), cmocka_unit_test(test_ahead_moved),
+		cmocka_unit_test(test_ahead_in_vain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,19 @@ static bool one_by_one;		/* and each makes the socket writable */
 int64_t clock_ms(void) { return now; }
 struct tls *tls_begin(int in, int out, int keeper, int64_t deadline) { (void)in; (void)out; (void)keeper; (void)deadline; return NULL; }
 ssize_t tls_read(struct tls *t, void *b, size_t n, short *e) { (void)t; (void)b; (void)n; (void)e; return -1; }
-ssize_t tls_write(struct tls *t, const void *b, size_t n, short *e) { (void)t; (void)b; (void)n; (void)e; return -1; }
+bool tls_has_input(const struct tls *t) { (void)t; return false; }
+
+ssize_t
+tls_write(struct tls *t, const void *b, size_t n, bool more, short *e)
+{
+	(void)t;
+	(void)b;
+	(void)n;
+	(void)more;
+	(void)e;
+	return -1;
+}
+
 int tls_handshake(struct tls *t, short *e) { (void)t; (void)e; return -1; }
 const char *tls_failure(const struct tls *t) { (void)t; return ""; }
 
@@ -104,7 +116,7 @@ reply(struct stream *s, int64_t octets, int64_t takes, uint32_t least)
 	queued = 0;
 	rate = takes;
 	for (int64_t left = octets; left > 0 && s->failed == NULL; left -= (int64_t)sizeof data)
-		stream_write(s, data, left < (int64_t)sizeof data ? (size_t)left : sizeof data);
+		stream_write(s, data, left < (int64_t)sizeof data ? (size_t)left : sizeof data, false);
 	if (s->failed == NULL)
 		return now / 1000;
 	assert_string_equal(s->failed, "timeout");
