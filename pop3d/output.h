@@ -12,7 +12,7 @@
 #include "language.h"
 #include "stream.h"
 
-#define OUTPUT_SIZE (192 * 1024)
+#define OUTPUT_SIZE (320 * 1024)
 #define OUTPUT_RECORD 16384	/* while more follows, what leaves is whole records of TLS */
 
 struct output {
