@@ -266,6 +266,7 @@ asroot_resolve(const struct conf *c, const char *user, uint32_t store, struct gr
 		grant_policy(c, &own, g);
 	} else
 		grant_policy(c, &a, g);
+	g->shared = !privilege_is_root() || (store != STORE_PAM && !a.has_uid && c->virtual_user[0] != '\0');
 	if (store == STORE_PAM || (privilege_is_root() && !a.has_uid && c->virtual_user[0] == '\0'))
 		string_copy(g->home, sizeof g->home, home);
 	return grant_paths(c, &a, g, home, failure);

@@ -23,6 +23,7 @@ struct grant {
 	char maildir[PATH_SIZE];
 	char home[PATH_SIZE];		/* of the account, if that is this user's alone; else empty */
 	int server_copy;		/* enum server_copy: his own, or the configured one */
+	bool shared;			/* the uid may be other users', too */
 };
 
 /* run-dir and state-dir, made if they are missing, and what lies in state-dir opened for later. Fatal. */

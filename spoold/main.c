@@ -92,6 +92,7 @@ main(int argc, char **argv)
 	asroot_directories(&conf);
 	sessions_open(&conf, first);
 	sandbox_prepare(CELL_WORKER);
+	sandbox_prepare(CELL_LOCKER);
 	sandbox_enter(CELL_SPOOLD, &conf, NULL, 0);
 	sessions_recover();
 	sessions_settle();

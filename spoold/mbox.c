@@ -202,13 +202,14 @@ mbox_archive_home(struct maildrop *m, struct mbox *b)
 }
 
 /*
- * What the cell leaves. A directory that belongs to root and has a mailbox for each account is left whole: whose a mailbox is keeps the accounts apart. In
- * any other there is what this user may read and no mail program needs, or mail of others with the same uid: there it is the mbox alone, and a locker.
+ * What the cell leaves. A directory of root's, where users have a mailbox each and nothing else, is left whole if the uid is no other user's: whose a mailbox is
+ * keeps them apart. In any other there is what this uid may read and no mail program needs, or other users' mail: there it is the mbox alone, and a locker.
  */
 static int
 mbox_cell(struct maildrop *m, struct mbox *b)
 {
-	bool whole = m->grant->home[0] != '\0' && faccessat(b->directory, ".", W_OK, 0) == -1;
+	struct stat st;
+	bool whole = !m->grant->shared && fstat(b->directory, &st) == 0 && st.st_uid == 0;
 
 	m->paths[0] = (struct sandbox_path){ .fd = b->directory, .rights = SANDBOX_READ | SANDBOX_WRITE };
 	m->path_count = 1;

@@ -124,7 +124,7 @@ resolve(const struct conf *c, uint32_t *failure)
 	if (job->kind != JOB_RECOVER)
 		return job->store < STORE_COUNT ? asroot_resolve(c, job->user, job->store, &grant, failure) : resolve_any(c, failure);
 	grant = (struct grant){ .uid = l->uid, .gid = l->gid, .kind = l->kind == MAILDROP_MBOX ? STORE_MBOX : STORE_MAILDIR,
-		.server_copy = c->server_copy };
+		.server_copy = c->server_copy, .shared = true };
 	string_copy(grant.user, sizeof grant.user, job->user);
 	string_copy(l->kind == MAILDROP_MBOX ? grant.mbox : grant.maildir, PATH_SIZE, l->path);
 	/* the archive of an mbox may be there */

@@ -256,6 +256,7 @@ def test_confined_and_empty(make_postern, stage, store):
     uid = stage.USERS["alice"]
     path = getattr(p, store)("alice", MESSAGES, uid=uid)
     p.mail.chmod(0o755)
+    os.chown(p.mail, uid, uid)
     p.add("alice", "%s:%s" % (store, path), uid=uid)
     p.start()
     pid = idle_worker(p, "alice")

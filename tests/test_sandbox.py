@@ -121,7 +121,7 @@ def certificate(p):
 class Scene:
     """Two users with mail each; one of them logs in, and the other's maildrop is what must stay out of reach."""
 
-    def __init__(self, make, stage, build, store="mbox", trap=True):
+    def __init__(self, make, stage, build, store="mbox", trap=True, at_home=False):
         self.p = p = make(stage=stage, conf={"authd": {"stores": "db"}, "pop3d": {"prefork": 0}})
         p.write_conf(tls=certificate(p))
         use_build(p, build)
@@ -134,7 +134,7 @@ class Scene:
             p.add(user, "%s:%s" % (store, path), uid=uid)
             self.prober.other = path
         if stage:
-            os.chown(p.mail, 0, 0)
+            os.chown(p.mail, uids["mine"] if at_home else 0, 0)    # in a directory of root's there is no locker
 
     @staticmethod
     def login(c):
@@ -188,7 +188,7 @@ def matrix(scene, cell, expected, skip=()):
 @pytest.mark.root
 @pytest.mark.parametrize("cell", ROOT)
 def test_matrix_from_root(make_postern, stage, probe_build, cell):
-    matrix(Scene(make_postern, stage, probe_build), cell, ROOT[cell])
+    matrix(Scene(make_postern, stage, probe_build, at_home=cell == "locker"), cell, ROOT[cell])
     with contextlib.suppress(FileNotFoundError):
         stage.path("/tmp/postern-probe").unlink()
 
@@ -342,6 +342,7 @@ def test_what_the_kernel_says(make_postern, stage):
     p = make_postern(stage=stage, conf={"authd": {"stores": "db"}})
     p.write_conf(tls=certificate(p))
     p.add("u", "mbox:%s" % p.mbox("u", [MESSAGE], uid=stage.USERS["alice"]), uid=stage.USERS["alice"])
+    os.chown(p.mail, stage.USERS["alice"], 0)
     p.start()
     seen = set()
     with p.connect("u") as c:
