@@ -13,6 +13,7 @@ $(B)/crash/killer: $(B)/obj/tests/crash/killer.o
 crash: all units crash-tools
 	@d=$$(mktemp -d) && $(B)/crash/journal_crash -a $$d; s=$$?; rm -rf $$d; exit $$s
 	JOURNAL_LONG=1 $(B)/unit/journal
+	MAILDIR_LONG=1 $(B)/unit/maildir_power
 	CRASH_ALL=1 POSTERN_BUILD=$(B) PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider tests/test_crash.py
 
 .PHONY: crash crash-tools
