@@ -113,6 +113,20 @@ def test_quit_then_gone_still_updates(p, store):
     assert on_disk(store, path) == as_disk(store, MESSAGES[2:])
 
 
+def test_large_mbox_again_at_once(p):
+    """What is remembered of a large mailbox is written after QUIT's answer: who comes at once waits for that, and it is true."""
+    messages = [b"Subject: %d\n\n" % n + (b"%063d\n" % n) * 16384 for n in range(6)]
+    path = p.user("u", "mbox", messages)
+    p.start()
+    for left in range(6, 2, -1):
+        with p.connect("u") as c:
+            assert c.stat()[0] == left
+            assert c.cmd(b"LIST 1") == b"+OK 1 %d" % len(wire(messages[-left]))
+            c.ok(b"DELE 1")
+            assert c.quit().startswith(b"+OK")
+            assert path.read_bytes() == mbox(messages[-left + 1:])
+
+
 def test_mail_that_arrives_meanwhile(p, store):
     """It is not seen in this session, survives its UPDATE, and is there in the next."""
     path = p.user("u", store, MESSAGES)
