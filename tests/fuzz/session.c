@@ -2,7 +2,7 @@
  * A whole pop3d: what a client says, from greeting to end. The first 16 octets are what authd and the worker answer, one each; the rest is the client's.
  * What pop3d says is checked: every line ends in CRLF, and each begins as a reply where one is due.
  * links: pop3d/session.c pop3d/authorization.c pop3d/transaction.c pop3d/retrieve.c pop3d/line.c pop3d/output.c pop3d/stream.c pop3d/tls.c
- * links: pop3d/place.c pop3d/credentials.c pop3d/proxy.c pop3d/language.c lib/catalogue.c lib/chains.c lib/conf.c lib/language.c lib/log.c lib/messages.c lib/system.c lib/wire.c
+ * links: pop3d/place.c pop3d/credentials.c pop3d/proxy.c pop3d/language.c lib/catalogue.c lib/chains.c lib/conf.c lib/language.c lib/log.c lib/messages.c lib/print.c lib/system.c lib/wire.c
  * libs: -lgnutls
  */
 #include <fcntl.h>
@@ -61,7 +61,6 @@ void sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_pa
 { (void)cell; (void)c; (void)paths; (void)count; }
 int ask_reach(const struct conf *c, const char *name) { (void)c; (void)name; return -1; }
 int ask_keeper(int listener) { (void)listener; return -1; }
-bool ask_hello(int authd, const struct body_hello *hello) { (void)authd; (void)hello; return choice() != 255; }
 bool ask_admitted(int listener, const char *client) { (void)listener; (void)client; return choice() != 255; }
 void ask_spent(int worker, uint64_t octets, uint64_t messages) { (void)worker; (void)octets; (void)messages; }
 bool ask_fetch(int worker, uint32_t number) { (void)worker; return number >= 1 && number <= MESSAGES && choice() != 255; }
@@ -103,10 +102,13 @@ login(struct message *m)
 }
 
 enum ask_login
-ask_auth(int authd, enum mechanism mechanism, const void *data, size_t length, int milliseconds, struct message *answer)
+ask_auth(int authd, const struct body_hello *hello, enum mechanism mechanism, const void *data, size_t length, int milliseconds,
+    struct message *answer)
 {
 	(void)authd;
 	(void)milliseconds;
+	if (hello != NULL && choice() == 255)
+		return ASK_GONE;
 	if (mechanism >= MECHANISM_COUNT || length > SASL_SIZE || (data == NULL && length > 0))
 		abort();
 	return login(answer);
@@ -176,11 +178,23 @@ ask_update(int worker, const unsigned char *marks, uint32_t count, struct messag
 	uint8_t c = choice();
 
 	(void)worker;
-	if (marks != NULL && count != MESSAGES)
+	if (count != MESSAGES)
 		abort();
-	for (uint32_t i = 0; marks != NULL && i < count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		if (marks[i] > (MARK_DELETED | MARK_RETRIEVED))
 			abort();
+	message_start(answer, c < 200 ? MESSAGE_UPDATED : MESSAGE_UPDATE_FAILED);
+	return c != 255;
+}
+
+int
+ask_leave(int worker, uint64_t octets, uint64_t messages, struct message *answer)
+{
+	uint8_t c = choice();
+
+	(void)worker;
+	(void)octets;
+	(void)messages;
 	message_start(answer, c < 200 ? MESSAGE_UPDATED : MESSAGE_UPDATE_FAILED);
 	return c != 255;
 }

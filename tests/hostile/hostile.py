@@ -221,7 +221,7 @@ class Liar:
                     more = self.send(w, self.roster.packet("UPDATE", struct.pack("=I", count)), [self.fds[0]])
                 else:
                     data, fds = self.anything()
-                    if data[4:8] == struct.pack("=I", self.roster["RELEASE"][0]):
+                    if data[4:8] in [struct.pack("=I", self.roster[name][0]) for name in ("RELEASE", "LEAVE")]:
                         continue
                     more = self.send(w, data, fds)
                 if not more:
