@@ -448,7 +448,7 @@ class Postern:
 
     def start_daemon(self, name, *args, await_ready=True, env=None, **how):
         not_ours = ("JOURNAL_STREAM", "NOTIFY_SOCKET")     # of the service that the tests run in, if they do
-        argv, env = self.argv(name, *args), {**{k: v for k, v in os.environ.items() if k not in not_ours}, **(env or {})}
+        argv, env = [*WRAP, *self.argv(name, *args)], {**{k: v for k, v in os.environ.items() if k not in not_ours}, **(env or {})}
         notify = None
         if name != "pop3d":
             notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
