@@ -727,14 +727,19 @@ rename_free(int root, const char *from, const char *to)
 	return renameat(root, from, root, to);
 }
 
-/* It is `to` now: remembers that, or moves it back. */
+/* Moves a message, which is accounted for before: there may be no memory for that afterwards. 0, or -1 with errno. */
 static int
-has_moved(struct maildir *d, const char *name, const char *to)
+move_counted(struct maildir *d, const char *name, const char *to)
 {
-	if (intent_add(&d->moved, name, strlen(name)) == 0 && intent_add(&d->moved_as, to, strlen(to)) == 0)
+	size_t length = d->moved.length, length_as = d->moved_as.length;
+	uint32_t count = d->moved.count;
+
+	if (intent_add(&d->moved, name, strlen(name)) == 0 && intent_add(&d->moved_as, to, strlen(to)) == 0 &&
+	    rename_free(d->root, name, to) == 0)
 		return 0;
-	renameat(d->root, to, d->root, name);
-	errno = ENOMEM;
+	d->moved.length = length;
+	d->moved_as.length = length_as;
+	d->moved.count = d->moved_as.count = count;
 	return -1;
 }
 
@@ -748,9 +753,9 @@ act_hide(struct maildir *d, const char *name)
 	char to[sizeof HIDDEN + SESSION_ID_SIZE + 16];
 
 	snprintf(to, sizeof to, HIDDEN "%s.%u", d->id, (unsigned)d->hidden++);
-	if (rename_free(d->root, name, to) == -1)
-		return errno == ENOENT ? 1 : -1;
-	return has_moved(d, name, to);
+	if (move_counted(d, name, to) == 0)
+		return 0;
+	return errno == ENOENT ? 1 : -1;
 }
 
 /* Moves a message to the archive. A name that is taken there is another message's. */
@@ -762,11 +767,11 @@ act_archive(struct maildir *d, const char *name)
 
 	errno = EEXIST;
 	for (unsigned again = 0; result == -1 && errno == EEXIST && again < ARCHIVE_TWINS; again++)
-		if (archive_name(to, name, again) == -1 || (result = rename_free(d->root, name, to)) == -1)
+		if (archive_name(to, name, again) == -1 || (result = move_counted(d, name, to)) == -1)
 			continue;
-	if (result == -1)
-		return errno == ENOENT ? 1 : -1;
-	return has_moved(d, name, to);
+	if (result == 0)
+		return 0;
+	return errno == ENOENT ? 1 : -1;
 }
 
 /* How messages go: to the archive; else to tmp/, or, if there is none, at once. */
@@ -1055,33 +1060,34 @@ marked_names(struct maildrop *m, const uint8_t *marks, struct intent *list)
 	return 0;
 }
 
-/* Puts back what was moved. Returns how many could not be. */
-static uint32_t
+/* Puts back what was moved. False: not all could be. */
+static bool
 unhide(struct maildir *d)
 {
 	const char *as = d->moved_as.names;
-	uint32_t lost = 0;
+	bool all = true;
 
 	for (const char *p = d->moved.names; d->moved.count > 0 && p < d->moved.names + d->moved.length;
 	    p += strlen(p) + 1, as += strlen(as) + 1)
 		if (rename_free(d->root, as, p) == -1)
-			lost++;
+			all = false;
 	intent_free(&d->moved);
 	intent_free(&d->moved_as);
-	return lost;
+	return all;
 }
 
-/* All of the list goes, or none. 0, or -1 with errno; *lost: how many could not be put back then. */
+/* All of the list goes, or none. 0, or -1 with errno; *decided: there is no way back, by time or because not all could be put back. */
 static int
-hide_all(struct maildir *d, struct act *a, const struct intent *list, uint32_t *lost)
+hide_all(struct maildir *d, struct act *a, const struct intent *list, bool *decided)
 {
 	a->on = way_out(d);
 	int result = act_on_all(d, a, list);
 	if (result == 0)
 		result = sync_parts(d, a);
-	if (result == -1 && errno != ETIME) {
+	*decided = result == -1 && errno == ETIME;
+	if (result == -1 && !*decided) {
 		int saved = errno;
-		*lost = unhide(d);
+		*decided = !unhide(d) || (a->on == act_remove && (a->dirty[PART_NEW] || a->dirty[PART_CUR]));
 		errno = saved;
 	}
 	return result;
@@ -1092,7 +1098,7 @@ static int
 remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, struct act *a)
 {
 	struct intent list = { .kind = d->archive != -1 ? INTENT_ARCHIVES : INTENT_REMOVES };
-	uint32_t lost = 0;
+	bool decided = false;
 	int journal = -1, result = marked_names(m, marks, &list);
 
 	if (result == 0 && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
@@ -1101,8 +1107,8 @@ remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, stru
 	if (result == 0)
 		result = intent_write(&list, journal, d->root);
 	a->deadline = clock_ms() + DEFER_MS;
-	if (result == 0 && (result = hide_all(d, a, &list, &lost)) == -1 && errno == ETIME) {
-		/* It is durable already, and the client has waited long enough. */
+	if (result == 0 && (result = hide_all(d, a, &list, &decided)) == -1 && decided) {
+		/* It is durable already, and the client has waited long enough; or a half of it would be left. */
 		d->deferred = list;
 		d->journal = journal;
 		a->dirty[PART_NEW] = a->dirty[PART_CUR] = true;
@@ -1117,7 +1123,7 @@ remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, stru
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
 		close(journal);
 	}
-	t->deleted = result == 0 ? t->left : lost;
+	t->deleted = result == 0 ? t->left : 0;
 	t->left -= t->deleted;
 	errno = saved;
 	return result;

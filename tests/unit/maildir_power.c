@@ -7,10 +7,12 @@
  * names that were removed, and what was written and not synced, may be there or not, a write also in part; all in any order. What was synced
  * is there. A journal's name is on disk when it is handed over (spoold/grant.c syncs its directory), and that it was dropped may not be.
  *
+ * And faults, by count: the first, second, third ... of these calls, or of those for memory, fails, or all from it on, until an UPDATE meets none.
+ *
  * links: spoold/archive.c spoold/mbox.c spoold/locked.c spoold/path.c spoold/maildir.c spoold/listing.c spoold/intent.c spoold/maildrop.c spoold/view.c spoold/expire.c spoold/age.c spoold/scan.c spoold/lock.c spoold/journal.c
  * links: spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c
  * links: lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c lib/wire.c
- * libs: -lnettle -lxxhash -Wl,--wrap=renameat2,--wrap=renameat,--wrap=unlinkat,--wrap=unlink,--wrap=fsync,--wrap=pwrite
+ * libs: -lnettle -lxxhash -Wl,--wrap=renameat2,--wrap=renameat,--wrap=unlinkat,--wrap=unlink,--wrap=fsync,--wrap=pwrite,--wrap=malloc,--wrap=calloc,--wrap=realloc
  */
 #undef _FORTIFY_SOURCE
 #include <dirent.h>
@@ -66,10 +68,16 @@ struct world {
 static struct op ops[OPS_MAX];
 static size_t count;
 static bool recording;
-static unsigned long cuts;
+static unsigned long cuts, faults;
 static unsigned long most = 128;		/* states behind one operation that are tried: all, or so many of them. MAILDIR_LONG=1: more */
 static unsigned nested = 20;		/* and of so many, in one the power goes in the recovery, too */
 static char what[200];
+
+/* The call that fails, and how; FAIL_SHORT: a write ends in its midst, and the next one has no room. */
+#define FAIL_SHORT (-1)
+static int fail_how;			/* an errno; 0: nothing does */
+static unsigned long fail_at, calls;
+static bool fail_on;			/* and all that follow */
 
 static char directory[] = "/tmp/postern-power-XXXXXX";
 static int root;
@@ -83,12 +91,54 @@ int __real_renameat(int, const char *, int, const char *);
 int __real_unlinkat(int, const char *, int);
 int __real_unlink(const char *);
 ssize_t __real_pwrite(int, const void *, size_t, off_t);
+void *__real_malloc(size_t);
+void *__real_calloc(size_t, size_t);
+void *__real_realloc(void *, size_t);
 int __wrap_renameat2(int, const char *, int, const char *, unsigned);
 int __wrap_renameat(int, const char *, int, const char *);
 int __wrap_unlinkat(int, const char *, int);
 int __wrap_unlink(const char *);
 int __wrap_fsync(int);
 ssize_t __wrap_pwrite(int, const void *, size_t, off_t);
+void *__wrap_malloc(size_t);
+void *__wrap_calloc(size_t, size_t);
+void *__wrap_realloc(void *, size_t);
+
+static bool
+fails(void)
+{
+	if (fail_how == 0 || ++calls < fail_at || (calls > fail_at && !fail_on))
+		return false;
+	errno = fail_how == FAIL_SHORT ? ENOSPC : fail_how;
+	return true;
+}
+
+static bool
+fails_memory(void)
+{
+	if (!fails())
+		return false;
+	errno = ENOMEM;
+	return true;
+}
+
+void *
+__wrap_malloc(size_t size)
+{
+	return fails_memory() ? NULL : __real_malloc(size);
+}
+
+void *
+__wrap_calloc(size_t count_of, size_t size)
+{
+	return fails_memory() ? NULL : __real_calloc(count_of, size);
+}
+
+void *
+__wrap_realloc(void *old, size_t size)
+{
+	return fails_memory() ? NULL : __real_realloc(old, size);
+}
 
 static int
 dir_of(const char *name)
@@ -136,19 +186,19 @@ renamed(int result, const char *from, const char *to)
 int
 __wrap_renameat2(int a, const char *from, int b, const char *to, unsigned flags)
 {
-	return renamed(__real_renameat2(a, from, b, to, flags), from, to);
+	return fails() ? -1 : renamed(__real_renameat2(a, from, b, to, flags), from, to);
 }
 
 int
 __wrap_renameat(int a, const char *from, int b, const char *to)
 {
-	return renamed(__real_renameat(a, from, b, to), from, to);
+	return fails() ? -1 : renamed(__real_renameat(a, from, b, to), from, to);
 }
 
 int
 __wrap_unlinkat(int at, const char *name, int flags)
 {
-	int result = __real_unlinkat(at, name, flags);
+	int result = fails() ? -1 : __real_unlinkat(at, name, flags);
 
 	if (result == 0 && recording && dir_of(name) != -1)
 		note(UNLINK, name, NULL);
@@ -175,13 +225,14 @@ __wrap_fsync(int fd)
 	for (int i = 0; recording && i < DIRS; i++)
 		if (same_file(fd, root, dirs[i]))
 			note(SYNC, NULL, NULL)->dir = i;
-	return 0;
+	return fails() ? -1 : 0;
 }
 
 ssize_t
 __wrap_pwrite(int fd, const void *octets, size_t length, off_t at)
 {
-	ssize_t n = __real_pwrite(fd, octets, length, at);
+	bool failing = fails();
+	ssize_t n = failing && (fail_how != FAIL_SHORT || length < 2) ? -1 : __real_pwrite(fd, octets, failing ? length / 2 : length, at);
 
 	if (n > 0 && recording && same_file(fd, AT_FDCWD, journal_path)) {
 		struct op *o = note(WRITE, NULL, NULL);
@@ -332,20 +383,23 @@ drop_close(void)
 	uidl_close(m.uidl);
 }
 
-static void
-update(const char *marks_text)
+static int
+update(const char *marks_text, int how, struct tally *t)
 {
 	uint8_t marks[MESSAGES];
-	int fd = sealed_create("marks");
-	struct tally t;
+	int result, fd = sealed_create("marks");
+
 
 	for (int i = 0; i < MESSAGES; i++)
 		marks[i] = marks_text[i] == 'D' ? MARK_DELETED : marks_text[i] == 'R' ? MARK_RETRIEVED : 0;
 	assert_int_equal(write(fd, marks, MESSAGES), MESSAGES);
 	assert_int_equal(sealed_finish(fd), 0);
-	assert_int_equal(maildrop_update(&m, fd, MESSAGES, false, &t), 0);
-	assert_false(t.deferred);
+	calls = 0;
+	fail_how = how;
+	result = maildrop_update(&m, fd, MESSAGES, false, t);
+	fail_how = 0;
 	close(fd);
+	return result;
 }
 
 /* ---- power cuts */
@@ -484,22 +538,32 @@ cut_everywhere(const struct world *base, const char *marks, size_t told, bool ag
 }
 
 static void
-update_and_cut(const char *marks, int server_copy)
+world_begin(struct world *w)
 {
-	struct world base = { 0 };
 	char name[NAME], text[4];
 
+	memset(w, 0, sizeof *w);
 	for (int i = 0; i < MESSAGES; i++) {
 		snprintf(name, sizeof name, i % 2 == 0 ? "new/%d.M1P1.h" : "cur/%d.M1P1.h:2,S", 1000000000 + i);
 		snprintf(text, sizeof text, "%d", i);
-		world_add(&base, name, text);
+		world_add(w, name, text);
 	}
+}
+
+static void
+update_and_cut(const char *marks, int server_copy)
+{
+	struct world base;
+	struct tally t;
+
+	world_begin(&base);
 	grant.server_copy = server_copy;
 	world_put(&base);
 	drop_open();
 	count = 0;
 	recording = true;
-	update(marks);
+	assert_int_equal(update(marks, 0, &t), 0);
+	assert_false(t.deferred);
 	size_t told = count;
 	drop_close();
 	recording = false;
@@ -507,11 +571,11 @@ update_and_cut(const char *marks, int server_copy)
 	cut_everywhere(&base, marks, told, true);
 }
 
+static const char *const patterns[] = { "D-----", "--D---", "-----D", "D-D-D-", "DDDDDD", "DRDRDR", "RDRRRR", "-DD---" };
+
 static void
 test_power(void **state)
 {
-	static const char *const patterns[] = { "D-----", "--D---", "-----D", "D-D-D-", "DDDDDD", "DRDRDR", "RDRRRR", "-DD---" };
-
 	(void)state;
 	if (getenv("MAILDIR_LONG") != NULL) {
 		most = 1024;
@@ -522,6 +586,53 @@ test_power(void **state)
 		update_and_cut(patterns[i], COPY_ARCHIVE);
 	}
 	print_message("%lu power cuts\n", cuts);
+}
+
+/* An UPDATE in which something fails, if it comes to so many calls: false if it did not. What it says is so once the fault is over. */
+static bool
+update_and_fail(const char *marks, int server_copy, int how)
+{
+	struct world base;
+	struct tally t;
+
+	world_begin(&base);
+	world_add(&base, "new/2000000000.M1P1.h", "6");
+	grant.server_copy = server_copy;
+	world_put(&base);
+	__real_unlinkat(root, "new/2000000000.M1P1.h", 0);
+	drop_open();
+	write_file(root, "new/2000000000.M1P1.h", "6", 1);
+	bool told = update(marks, how, &t) == 0 && t.left == 0;
+	if (t.deferred && fail_at % 2 == 0)
+		m.store->complete(&m);	/* by the same worker; else by the next one */
+	drop_close();
+	bool met = calls >= fail_at;
+	faults += met;
+	drop_open();
+	drop_close();
+	check(marks, told);
+	return met;
+}
+
+static void
+test_faults(void **state)
+{
+	static const int hows[] = { EIO, ENOSPC, EDQUOT, EROFS, FAIL_SHORT };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof patterns / sizeof patterns[0] * 2; i++)
+		for (size_t h = 0; h < sizeof hows / sizeof hows[0] * 2; h++) {
+			bool met = true;
+			for (fail_at = 1; met; fail_at++) {
+				int copy = i % 2 == 0 ? COPY_AS_CLIENT_SAYS : COPY_ARCHIVE;
+				fail_on = h % 2 == 1;
+				snprintf(what, sizeof what, "%s%s, call %lu%s fails, %d", patterns[i / 2], copy == COPY_ARCHIVE ? ", archive" : "", fail_at,
+				    fail_on ? " and all that follow" : "", hows[h / 2]);
+				met = update_and_fail(patterns[i / 2], copy, hows[h / 2]);
+			}
+			assert_true(fail_at > 3);
+		}
+	print_message("%lu faults\n", faults);
 }
 
 static int
@@ -572,8 +683,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_power, set_up, tear_down),
+		cmocka_unit_test(test_power),
+		cmocka_unit_test(test_faults),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
