@@ -232,7 +232,7 @@ talk(struct tls *t, gnutls_session_t client, bool again)
 	tls_hello(t, &hello);
 	memset(text, 'x', sizeof text);
 	for (int i = 0; i < 20 && received < sizeof text; i++) {
-		if (sent < sizeof text && (n = tls_write(t, text + sent, sizeof text - sent, &events)) > 0)
+		if (sent < sizeof text && (n = tls_write(t, text + sent, sizeof text - sent, false, &events)) > 0)
 			sent += (size_t)n;
 		if ((n = gnutls_record_recv(client, got, sizeof got)) > 0)
 			received += (size_t)n;
