@@ -230,15 +230,23 @@ class Bench:
     def held(self, row, s, kind, scenario, limit):
         s.stop()        # or processes that wait for their users to come again would be there beforehand, and not be counted
         s.start()
-        before, empty = len(s.meter.pids()), self.pss(s)
+        empty, before = self.pss_still(s), len(s.meter.pids())
         client = self.hold(s, sv.user(kind, ""), scenario, "-c", 32)
-        self.figures.add(row, "PSS a connection", "KiB", "less", s.name, (self.pss(s) - empty) / 32, limit=limit)
+        self.figures.add(row, "PSS a connection", "KiB", "less", s.name, (self.pss_still(s) - empty) / 32, limit=limit)
         client.stdin.close()
         client.wait()
         s.meter.settle(before)
 
     def pss(self, server):
         return sum(smaps(pid).get("Pss", 0) for pid in server.meter.pids())
+
+    def pss_still(self, server):
+        """Once nothing starts or ends there any more."""
+        last, now = None, self.pss(server)
+        while last is None or abs(now - last) > 64:
+            time.sleep(0.5)
+            last, now = now, self.pss(server)
+        return now
 
     def hold(self, server, user, scenario, *args):
         """A client with connections that are open until its standard input ends."""
