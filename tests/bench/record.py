@@ -24,7 +24,7 @@ Made by `make bench BENCH_FLAGS=--record` (and `BENCH="growth memory"` for the l
 loopback, mail in the page cache. Medians, and in brackets the least and the most. CPU time is the server's alone, all its processes together. What
 each server is, and how it is set up, is in [tests/bench](../tests/bench): Debian's packages, passwords cheap for all alike. *floor* is no mail server:
 one process that sends the same octets from memory, without login or disk. *copy* is the file system alone: the file copied and shifted with fsync.
-Seconds are wall-clock time as the client sees it; on a busy machine, as this one was, the CPU time is the steadier figure.
+Seconds are wall-clock time as the client sees it; on a busy machine the CPU time is the steadier figure.
 
 """
 
