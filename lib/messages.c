@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sodium.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -62,115 +63,96 @@ message_clear(struct message *m)
 	sodium_memzero(&m->body, m->header.type < MESSAGE_COUNT ? roster[m->header.type].size : sizeof m->body);
 }
 
-static bool
-ends(const char *string, size_t size)
-{
-	return memchr(string, '\0', size) != NULL;
-}
-#define ENDS(array) ends(array, sizeof(array))
+/*
+ * What must be so of every body, besides its size: a string ends in place, a number is no more than the receiver can bear. Numbers that are
+ * not here it can bear whatever they are.
+ */
+struct rule {
+	enum message_type type;
+	uint16_t at, size;	/* of a string; size 0: a uint32_t, */
+	uint32_t most;		/* which is at most this */
+};
+
+#define STRING(type, body, name) { MESSAGE_##type, offsetof(struct body_##body, name), sizeof ((struct body_##body *)0)->name, 0 },
+#define NUMBER(type, body, name, most) { MESSAGE_##type, \
+	offsetof(struct body_##body, name) + 0 * sizeof(char[_Generic(((struct body_##body *)0)->name, uint32_t: 1)]), 0, most },
+#define FLAG(type, body, name) NUMBER(type, body, name, 1)
+#define HELLO(type, body, in) \
+	STRING(type, body, in session) STRING(type, body, in client) STRING(type, body, in local) STRING(type, body, in tls_version) \
+	STRING(type, body, in binding_type) NUMBER(type, body, in binding_length, sizeof ((struct body_hello *)0)->binding) \
+	FLAG(type, body, in has_certificate) NUMBER(type, body, in end_point_length, sizeof ((struct body_hello *)0)->end_point)
+
+static const struct rule rules[] = {
+	STRING(CONNECTION, connection, client) STRING(CONNECTION, connection, local) FLAG(CONNECTION, connection, verifier)
+	FLAG(CONNECTION, connection, implicit_tls) FLAG(CONNECTION, connection, tls)
+	HELLO(HELLO, hello, )
+	NUMBER(AUTH, auth, mechanism, MECHANISM_COUNT - 1) FLAG(AUTH, auth, has_initial) NUMBER(AUTH, auth, length, SASL_SIZE)
+	HELLO(LOGIN, login, hello.) NUMBER(LOGIN, login, mechanism, MECHANISM_COUNT - 1) FLAG(LOGIN, login, has_initial)
+	NUMBER(LOGIN, login, length, LOGIN_SIZE)
+	FLAG(RESPOND, respond, cancelled) NUMBER(RESPOND, respond, length, SASL_SIZE)
+	NUMBER(CHALLENGE, challenge, length, CHALLENGE_SIZE)
+	STRING(GRANTED, granted, user) FLAG(GRANTED, granted, no_delete)
+	NUMBER(DENIED, denied, denial, DENIED_COUNT - 1) FLAG(DENIED, denied, last)
+	STRING(OPEN, open, session) STRING(OPEN, open, user) STRING(OPEN, open, client) NUMBER(OPEN, open, store, STORE_COUNT - 1)
+	FLAG(OPEN, open, no_delete) FLAG(OPEN, open, recent)
+	STRING(CHANNEL, channel, session)
+	STRING(REFUSED, refused, session) NUMBER(REFUSED, refused, failure, FAILURE_COUNT - 1)
+	NUMBER(FAILED, failed, failure, FAILURE_COUNT - 1)
+	NUMBER(FETCH_AHEAD, fetch_ahead, count, FETCH_AHEAD_MAX)
+	NUMBER(UPDATE_FAILED, update_failed, failure, FAILURE_COUNT - 1)
+	FLAG(CLAIM, claim, held)
+	FLAG(CLAIMED, claimed, ended) FLAG(CLAIMED, claimed, journal)
+	NUMBER(PRIVILEGED, privileged, what, PRIVILEGED_COUNT - 1)
+	NUMBER(DONE, done, what, PRIVILEGED_COUNT - 1)
+	NUMBER(HANDED, handed, what, PRIVILEGED_COUNT - 1)
+	STRING(RESOLVED, resolved, user) STRING(RESOLVED, resolved, mbox)
+	STRING(MAILDROP, maildrop, path) NUMBER(MAILDROP, maildrop, kind, 1 /* enum maildrop_kind */)
+	NUMBER(MEASURED, measured, what, MEASURED_COUNT - 1)
+	STRING(REOPEN, reopen, session) FLAG(REOPEN, reopen, no_delete)
+	STRING(HASH, hash, hash) STRING(HASH, hash, password)
+	FLAG(HASHED, hashed, verdict) FLAG(HASHED, hashed, error)
+	STRING(MAKE, make, like) STRING(MAKE, make, password)
+	STRING(MADE, made, hash)
+	STRING(ATTEMPT, attempt, user) STRING(ATTEMPT, attempt, password) STRING(ATTEMPT, attempt, client)
+	STRING(VERDICT, verdict, user) NUMBER(VERDICT, verdict, denial, DENIED_COUNT)
+	STRING(SPOOL_COMMAND, spool_command, argument) NUMBER(SPOOL_COMMAND, spool_command, command, SPOOL_COMMAND_COUNT - 1)
+	STRING(SPOOL_SESSION, spool_session, session) STRING(SPOOL_SESSION, spool_session, user)
+	STRING(SPOOL_SESSION, spool_session, client) STRING(SPOOL_SESSION, spool_session, path)
+	STRING(SPOOL_CHANNEL, spool_channel, session)
+	STRING(SHOWN, shown, user) STRING(SHOWN, shown, path) NUMBER(SHOWN, shown, failure, FAILURE_COUNT)
+	NUMBER(SHOWN, shown, store, STORE_COUNT) NUMBER(SHOWN, shown, kind, 1 /* enum maildrop_kind */)
+	NUMBER(SHOWN, shown, server_copy, 4 /* enum server_copy */)
+	STRING(PROXIED, proxied, client)
+	FLAG(ADMITTED, admitted, allowed)
+	STRING(GREET, greet, session)
+	STRING(BANNER, banner, timestamp)
+	NUMBER(SIGN, sign, scheme, SIGN_SCHEME_COUNT - 1) NUMBER(SIGN, sign, length, SIGN_DATA_SIZE)
+	NUMBER(SIGNATURE, signature, length, SIGNATURE_SIZE)
+};
 
 static bool
-hello_sound(const struct body_hello *h)
+is_kept(const struct rule *r, const unsigned char *body)
 {
-	return ENDS(h->session) && ENDS(h->client) && ENDS(h->local) && ENDS(h->tls_version) && ENDS(h->binding_type) &&
-	    h->binding_length <= sizeof h->binding && h->has_certificate <= 1 && h->end_point_length <= sizeof h->end_point;
+	uint32_t number;
+
+	if (r->size > 0)
+		return memchr(body + r->at, '\0', r->size) != NULL;
+	memcpy(&number, body + r->at, sizeof number);
+	return number <= r->most;
 }
 
-/* The strings of every body end in place, and its lengths stay inside. */
 static bool
 body_sound(uint32_t type, const union message_body *b)
 {
-	switch (type) {
-	case MESSAGE_CONNECTION:
-		return ENDS(b->connection.client) && ENDS(b->connection.local) && b->connection.verifier <= 1 &&
-		    b->connection.implicit_tls <= 1 && b->connection.tls <= 1;
-	case MESSAGE_HELLO:
-		return hello_sound(&b->hello);
-	case MESSAGE_LOGIN:
-		return hello_sound(&b->login.hello) && b->login.mechanism < MECHANISM_COUNT && b->login.has_initial <= 1 &&
-		    b->login.length <= LOGIN_SIZE;
-	case MESSAGE_AUTH:
-		return b->auth.mechanism < MECHANISM_COUNT && b->auth.has_initial <= 1 && b->auth.length <= SASL_SIZE;
-	case MESSAGE_RESPOND:
-		return b->respond.cancelled <= 1 && b->respond.length <= SASL_SIZE;
-	case MESSAGE_CHALLENGE:
-		return b->challenge.length <= CHALLENGE_SIZE;
-	case MESSAGE_GRANTED:
-		return ENDS(b->granted.user) && b->granted.no_delete <= 1;
-	case MESSAGE_DENIED:
-		return b->denied.denial < DENIED_COUNT && b->denied.last <= 1;
-	case MESSAGE_OPEN:
-		return ENDS(b->open.session) && ENDS(b->open.user) && ENDS(b->open.client) &&
-		    b->open.store < STORE_COUNT && b->open.no_delete <= 1 && b->open.recent <= 1;
-	case MESSAGE_CHANNEL:
-		return ENDS(b->channel.session);
-	case MESSAGE_REFUSED:
-		return ENDS(b->refused.session) && b->refused.failure < FAILURE_COUNT;
-	case MESSAGE_FAILED:
-		return b->failed.failure < FAILURE_COUNT;
-	case MESSAGE_UPDATE_FAILED:
-		return b->update_failed.failure < FAILURE_COUNT;
-	case MESSAGE_CLAIM:
-		return b->claim.held <= 1;
-	case MESSAGE_CLAIMED:
-		return b->claimed.ended <= 1 && b->claimed.journal <= 1;
-	case MESSAGE_PRIVILEGED:
-		return b->privileged.what < PRIVILEGED_COUNT;
-	case MESSAGE_DONE:
-		return b->done.what < PRIVILEGED_COUNT;
-	case MESSAGE_HASH:
-		return ENDS(b->hash.hash) && ENDS(b->hash.password);
-	case MESSAGE_HASHED:
-		return b->hashed.verdict <= 1 && b->hashed.error <= 1;
-	case MESSAGE_ATTEMPT:
-		return ENDS(b->attempt.user) && ENDS(b->attempt.password) && ENDS(b->attempt.client);
-	case MESSAGE_VERDICT:
-		return ENDS(b->verdict.user) && b->verdict.denial <= DENIED_COUNT;
-	case MESSAGE_ATTACH:
+	for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+		if (rules[i].type == type && !is_kept(&rules[i], (const unsigned char *)b))
+			return false;
+	/* what is not one number's affair */
+	if (type == MESSAGE_ATTACH)
 		return b->attach.side == SIDE_HASHER || b->attach.side == SIDE_PAM || b->attach.side == SIDE_KEEPER;
-	case MESSAGE_HANDED:
-		return b->handed.what < PRIVILEGED_COUNT;
-	case MESSAGE_RESOLVED:
-		return ENDS(b->resolved.user) && ENDS(b->resolved.mbox);
-	case MESSAGE_MAILDROP:
-		return ENDS(b->maildrop.path) && b->maildrop.kind < 2; /* enum maildrop_kind */
-	case MESSAGE_SPOOL_COMMAND:
-		return ENDS(b->spool_command.argument) && b->spool_command.command < SPOOL_COMMAND_COUNT;
-	case MESSAGE_SPOOL_SESSION:
-		return ENDS(b->spool_session.session) && ENDS(b->spool_session.user) && ENDS(b->spool_session.client) &&
-		    ENDS(b->spool_session.path);
-	case MESSAGE_SPOOL_CHANNEL:
-		return ENDS(b->spool_channel.session);
-	case MESSAGE_PROXIED:
-		return ENDS(b->proxied.client);
-	case MESSAGE_ADMITTED:
-		return b->admitted.allowed <= 1;
-	case MESSAGE_GREET:
-		return ENDS(b->greet.session);
-	case MESSAGE_BANNER:
-		return ENDS(b->banner.timestamp);
-	case MESSAGE_MAKE:
-		return ENDS(b->make.like) && ENDS(b->make.password);
-	case MESSAGE_MADE:
-		return ENDS(b->made.hash);
-	case MESSAGE_SIGN:
-		return b->sign.scheme < SIGN_SCHEME_COUNT && b->sign.length <= SIGN_DATA_SIZE;
-	case MESSAGE_REOPEN:
-		return ENDS(b->reopen.session) && b->reopen.no_delete <= 1;
-	case MESSAGE_SIGNATURE:
-		return b->signature.length <= SIGNATURE_SIZE;
-	case MESSAGE_SHOWN:
-		return ENDS(b->shown.user) && ENDS(b->shown.path) && b->shown.failure <= FAILURE_COUNT && b->shown.store <= STORE_COUNT &&
-		    b->shown.kind < 2 && b->shown.server_copy < 5;	/* enum maildrop_kind, enum server_copy */
-	case MESSAGE_FETCH_AHEAD:
-		return b->fetch_ahead.count <= FETCH_AHEAD_MAX;
-	case MESSAGE_MEASURED:
-		return b->measured.what < MEASURED_COUNT &&
-		    b->measured.result < (b->measured.what == MEASURED_OPEN ? (uint32_t)OPENED_COUNT : 2);
-	default:
-		/* numbers only, any of which the receiver can bear */
-		return type < MESSAGE_COUNT;
-	}
+	if (type == MESSAGE_MEASURED)
+		return b->measured.result < (b->measured.what == MEASURED_OPEN ? (uint32_t)OPENED_COUNT : 2);
+	return type < MESSAGE_COUNT;
 }
 
 static bool
