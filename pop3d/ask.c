@@ -149,8 +149,17 @@ login_answer(int authd, int milliseconds, struct message *answer)
 
 /*
  * What is asked is put where the answer comes: a struct message is large, and each page of it that is touched costs, and
- * stays with the process.
+ * stays with the process. What the client said goes to `at` in it, and is wiped there when it has been sent.
  */
+static int
+send_secret(int authd, struct message *m, uint8_t *at, const void *data, size_t length)
+{
+	memcpy(at, data, length);
+	int sent = message_send(authd, m);
+	sodium_memzero(at, length);
+	return sent;
+}
+
 static int
 send_login(int authd, const struct body_hello *hello, enum mechanism mechanism, const void *data, size_t length, struct message *m)
 {
@@ -161,10 +170,7 @@ send_login(int authd, const struct body_hello *hello, enum mechanism mechanism, 
 	b->mechanism = mechanism;
 	b->has_initial = data != NULL;
 	b->length = (uint32_t)length;
-	memcpy(b->data, data != NULL ? data : "", length);
-	int sent = message_send(authd, m);
-	sodium_memzero(b->data, length);
-	return sent;
+	return send_secret(authd, m, b->data, data != NULL ? data : "", length);
 }
 
 static int
@@ -176,10 +182,7 @@ send_auth(int authd, enum mechanism mechanism, const void *data, size_t length, 
 	b->mechanism = mechanism;
 	b->has_initial = data != NULL;
 	b->length = (uint32_t)length;
-	memcpy(b->data, data != NULL ? data : "", length);
-	int sent = message_send(authd, m);
-	sodium_memzero(b->data, length);
-	return sent;
+	return send_secret(authd, m, b->data, data != NULL ? data : "", length);
 }
 
 enum ask_login
@@ -212,10 +215,7 @@ ask_respond(int authd, bool cancelled, const void *data, size_t length, int mill
 	message_start(answer, MESSAGE_RESPOND);
 	b->cancelled = cancelled;
 	b->length = (uint32_t)length;
-	memcpy(b->data, data, length);
-	int sent = message_send(authd, answer);
-	sodium_memzero(b->data, length);
-	return sent == -1 ? ASK_GONE : login_answer(authd, milliseconds, answer);
+	return send_secret(authd, answer, b->data, data, length) == -1 ? ASK_GONE : login_answer(authd, milliseconds, answer);
 }
 
 int
