@@ -276,6 +276,12 @@ message_receive_now(int fd, struct message *m, enum side from, enum side to)
 }
 
 int
+message_look(int fd, struct message *m, enum side from, enum side to)
+{
+	return receive(fd, m, from, to, MSG_DONTWAIT | MSG_PEEK);
+}
+
+int
 message_pair(int pair[2])
 {
 	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);

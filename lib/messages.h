@@ -318,7 +318,7 @@ enum privileged {
 	PRIVILEGED_JOURNAL_LOOK,
 	PRIVILEGED_CACHE_LOOK,
 	/* What one is sent through the socket of KEEP stays there, whatever becomes of who sent it, until the journal is dropped. */
-	PRIVILEGED_KEEP,		/* HANDED: a socket to send the mbox's descriptor into, whose locks are to be kept */
+	PRIVILEGED_KEEP,		/* HANDED: a socket to send LOCKS into */
 	PRIVILEGED_KEPT,		/* HANDED: the socket that has what a dead worker sent; error ENOENT: none */
 	/* Of the locker alone: with the worker's rights, the mbox and its archive as they have these names now. */
 	PRIVILEGED_MAILBOX_OPEN,	/* for writing, too */
@@ -607,6 +607,14 @@ struct body_left {
 };
 
 /*
+ * WORKER + the mbox, locked, as PRIVILEGED_KEEP has it: to whichever worker recovers it, if this one is killed; the parent, whose
+ * sockets they are, reads nothing.
+ */
+struct body_locks {
+	uint32_t zero;
+};
+
+/*
  * SPOOLD to an idle WORKER: the descriptor is the next session's socket. It begins as every session does; the CLAIM says that it has been taken. A worker
  * that cannot take it ends without one, and SPOOLD forks another, as it does for one that has died.
  */
@@ -687,7 +695,8 @@ struct body_kept {
 	M(LOGIN,	POP3D,		VERIFIER,	0, login) \
 	M(LEAVE,	POP3D,		WORKER,		0, leave) \
 	M(LEFT,		WORKER,		SPOOLD,		0, left) \
-	M(FETCH_AHEAD,	POP3D,		WORKER,		0, fetch_ahead)
+	M(FETCH_AHEAD,	POP3D,		WORKER,		0, fetch_ahead) \
+	M(LOCKS,	WORKER,		WORKER,		1, locks)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };
@@ -730,6 +739,9 @@ int message_receive(int fd, struct message *m, enum side from, enum side to);
 
 /* The same without waiting, whatever the socket does: -1 with EAGAIN if nothing is there. */
 int message_receive_now(int fd, struct message *m, enum side from, enum side to);
+
+/* The same, and it stays where it is for the next who looks; the descriptors are copies. */
+int message_look(int fd, struct message *m, enum side from, enum side to);
 
 /* Wipes everything in *m (it may have held a password) and closes descriptors that it still has. */
 void message_clear(struct message *m);

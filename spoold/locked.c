@@ -3,10 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,40 +14,20 @@
 #include "messages.h"
 #include "system.h"
 
-union control {
-	char octets[CMSG_SPACE(sizeof(int))];
-	struct cmsghdr align;
-};
-
-static void
-about_one(struct msghdr *m, struct iovec *v, union control *c)
-{
-	static char octet[1];
-
-	*v = (struct iovec){ .iov_base = octet, .iov_len = sizeof octet };
-	*m = (struct msghdr){ .msg_iov = v, .msg_iovlen = 1, .msg_control = c->octets, .msg_controllen = sizeof c->octets };
-}
+static struct message message;
 
 void
 locked_keep(int mbox)
 {
-	union control c = { 0 };
-	struct msghdr m;
-	struct iovec v;
-
 	/* locks of another machine's are not ours to keep */
 	if (!lock_is_local(mbox))
 		return;
 	int keep = ask_file(PRIVILEGED_KEEP);
 	if (keep == -1)
 		return;
-	about_one(&m, &v, &c);
-	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-	h->cmsg_level = SOL_SOCKET;
-	h->cmsg_type = SCM_RIGHTS;
-	h->cmsg_len = CMSG_LEN(sizeof mbox);
-	memcpy(CMSG_DATA(h), &mbox, sizeof mbox);
-	if (sendmsg(keep, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
+	message_start(&message, MESSAGE_LOCKS);
+	message.fds[0] = mbox;
+	if (message_send(keep, &message) == -1)
 		log_text(LOG_INFO, "the locks would not outlive this worker: %s", strerror(errno));
 	close(keep);
 }
@@ -58,18 +36,7 @@ locked_keep(int mbox)
 static int
 locked_look(int kept)
 {
-	union control c = { 0 };
-	struct msghdr m;
-	struct iovec v;
-	int fd = -1;
-
-	about_one(&m, &v, &c);
-	if (recvmsg(kept, &m, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) == -1)
-		return -1;
-	const struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-	if (h != NULL && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof fd))
-		memcpy(&fd, CMSG_DATA(h), sizeof fd);
-	return fd;
+	return message_look(kept, &message, SIDE_WORKER, SIDE_WORKER) == 1 ? message.fds[0] : -1;
 }
 
 int
@@ -104,7 +71,7 @@ locked_pair(int *kept, int *fd)
 {
 	int pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
+	if (message_pair(pair) == -1)
 		return errno;
 	if (*kept != -1)
 		close(*kept);
