@@ -571,6 +571,19 @@ asroot_privileged(struct holding *h, uint32_t what, pid_t worker, int *fd)
 }
 
 void
+privileged_answer(struct message *m, uint32_t what, int error, int fd)
+{
+	message_start(m, fd != -1 ? MESSAGE_HANDED : MESSAGE_DONE);
+	if (fd != -1) {
+		m->body.handed.what = what;
+		m->fds[0] = fd;
+	} else {
+		m->body.done.what = what;
+		m->body.done.error = error;
+	}
+}
+
+void
 asroot_release(struct holding *h)
 {
 	if (h->journal && h->kept != -1)

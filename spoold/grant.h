@@ -64,6 +64,8 @@ struct holding {
 void asroot_hold(struct holding *h, const char *path, uint32_t kind);
 /* Does one enum privileged. 0 or an errno; *fd is the file if it asks for one, the caller's to close. */
 int asroot_privileged(struct holding *h, uint32_t what, pid_t worker, int *fd);
+/* What is answered to PRIVILEGED: HANDED with `fd`, which stays the caller's, or, if that is -1, DONE with `error`. */
+void privileged_answer(struct message *m, uint32_t what, int error, int fd);
 /* 1 if a journal may have been left for it, which PRIVILEGED_JOURNAL_FIND then has; 0. */
 uint32_t asroot_journal_left(const struct holding *h);
 /*

@@ -143,14 +143,7 @@ run(int worker)
 	while (message_receive(worker, &in, SIDE_WORKER, SIDE_SPOOLD) == 1 && in.header.type == MESSAGE_PRIVILEGED) {
 		uint32_t what = in.body.privileged.what;
 		int fd = -1, error = serve(what, &fd);
-		message_start(&out, fd != -1 ? MESSAGE_HANDED : MESSAGE_DONE);
-		if (fd != -1) {
-			out.body.handed.what = what;
-			out.fds[0] = fd;
-		} else {
-			out.body.done.what = what;
-			out.body.done.error = error;
-		}
+		privileged_answer(&out, what, error, fd);
 		(void)message_send(worker, &out);
 		if (fd != -1)
 			close(fd);

@@ -708,14 +708,7 @@ on_privileged(struct peer *p, struct message *in)
 		error = asroot_privileged(&s->holding, what, s->pid, &fd);
 	figures_privileged(&s->found, what, error == 0);
 	log_session(NULL);
-	message_start(&m, fd != -1 ? MESSAGE_HANDED : MESSAGE_DONE);
-	if (fd != -1) {
-		m.body.handed.what = what;
-		m.fds[0] = fd;
-	} else {
-		m.body.done.what = what;
-		m.body.done.error = error;
-	}
+	privileged_answer(&m, what, error, fd);
 	peer_tell(p, &m);
 	if (fd != -1)
 		close(fd);
