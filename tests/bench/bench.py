@@ -326,7 +326,7 @@ SCENARIOS = ["poll", "list", "fetch", "retr", "open", "update", "idle", "logins"
 
 def options_parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("scenario", nargs="*", choices=[[], *SCENARIOS], default=[])
+    p.add_argument("scenario", nargs="*", metavar="SCENARIO", help="of %s (all but the last four)" % ", ".join(SCENARIOS))
     p.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build"))
     p.add_argument("--work", type=pathlib.Path, help="where mailboxes are made: a disk, not memory (BUILD/bench/work)")
     p.add_argument("--rounds", type=int)
@@ -338,6 +338,9 @@ def options_parse():
     p.add_argument("--record", action="store_true", help="write the figures, tables and plots into docs/")
     p.add_argument("--shell", action="store_true", help="start the servers, and a shell among them instead of a scenario")
     o = p.parse_args()
+    for name in o.scenario:     # (choices= would have none at all refused)
+        if name not in SCENARIOS:
+            p.error("there is no scenario %s; there are %s" % (name, ", ".join(SCENARIOS)))
     o.build = o.build.resolve()
     o.work = (o.work or o.build / "bench/work").resolve()
     o.rounds = o.rounds or (3 if o.short else 5)
