@@ -32,14 +32,19 @@ def roster(tmp_path_factory):
 class Target:
     """A Postern under attack, and what is measured of its lasting processes."""
 
-    def __init__(self, p, stage, roster):
+    def __init__(self, p, stage, roster, homes=False):
+        """homes: the mailboxes are in directories of their users', where a worker has a locker."""
         self.p, self.stage = p, stage
         p.write_conf(tls=certificate(p))
         (p.dir / "roster").write_bytes(roster)
         self.script = p.dir / "hostile.py"
         self.script.write_text((REPO / "tests/hostile/hostile.py").read_text())
         uid = {"a": stage.USERS["alice"], "b": stage.USERS["bob"]} if stage else {"a": None, "b": None}
-        self.boxes = {u: p.mbox(u, MESSAGES, uid=uid[u]) for u in uid}
+        if homes:
+            for user in uid:
+                (p.mail / ("home-" + user)).mkdir(mode=0o700)
+                p.own(p.mail / ("home-" + user), uid[user])
+        self.boxes = {u: p.mbox("home-%s/mbox" % u if homes else u, MESSAGES, uid=uid[u]) for u in uid}
         for user, path in self.boxes.items():
             p.add(user, "mbox:%s" % path, uid=uid[user], password="pw-%s-hostile" % user)
         p.start()
@@ -62,6 +67,10 @@ class Target:
                 memory = re.search(r"^Rss:\s+(\d+) kB", pathlib.Path("/proc/%d/smaps_rollup" % pid).read_text(), re.M)
                 found[kind] = (pid, len(os.listdir("/proc/%d/fd" % pid)), int(memory[1]) * 1024)
         return found
+
+    def kinds(self):
+        """What spoold's processes are."""
+        return [harness.process_name(pid) for pid in self.p.daemon("spoold").session()]
 
     def settle(self, before):
         """Waits until what was begun is over: as many descriptors as before."""
@@ -91,11 +100,20 @@ class Target:
         return done
 
 
-@pytest.fixture(params=["one-user", pytest.param("from-root", marks=pytest.mark.root)])
-def target(request, make_postern, roster):
+def make_target(request, make_postern, roster, homes=False):
     stage = request.getfixturevalue("stage") if request.param == "from-root" else None
     conf = {"authd": {"stores": "db"}, "pop3d": {"max-connections": 300}}
-    return Target(make_postern(stage=stage, conf=conf), stage, roster)
+    return Target(make_postern(stage=stage, conf=conf), stage, roster, homes)
+
+
+@pytest.fixture(params=["one-user", pytest.param("from-root", marks=pytest.mark.root)])
+def target(request, make_postern, roster):
+    return make_target(request, make_postern, roster)
+
+
+@pytest.fixture(params=[pytest.param("from-root", marks=pytest.mark.root)])
+def target_at_home(request, make_postern, roster):
+    return make_target(request, make_postern, roster, homes=True)
 
 
 def test_before_login(target):
@@ -113,6 +131,18 @@ def test_after_login(target):
     """The worker may go, and take its session with it; spoold's parent and the mailbox stay."""
     done = target.survives(["worker", "a", "pw-a-hostile"])
     assert done[0]["answers"].get("READY", 0) > 5
+
+
+@pytest.mark.skipif(os.environ.get("POSTERN_SANDBOX") == "off", reason="without a sandbox there is no locker")
+def test_after_login_with_a_locker(target_at_home):
+    """As before, and the process that knows the mailbox's directory goes with its worker: there are no more in the end than one a user."""
+    t = target_at_home
+    with t.p.connect("a", "pw-a-hostile"):
+        assert "locker" in t.kinds()
+    done = t.survives(["worker", "a", "pw-a-hostile"])
+    assert done[0]["answers"].get("READY", 0) > 5
+    kinds = t.kinds()
+    assert kinds.count("locker") <= len(t.boxes) and kinds.count("worker") <= len(t.boxes), kinds
 
 
 def test_another_user(target):
