@@ -1,0 +1,598 @@
+/*
+ * What is in a Maildir: listing, measuring, and of what is known already only what has changed.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "maildir.h"
+#include "system.h"
+#include "wire.h"
+
+#define NO_MESSAGE UINT32_MAX
+
+static int
+stamps_take(const struct maildir *d, struct stamp stamps[static PART_COUNT])
+{
+	for (int i = 0; i < PART_COUNT; i++) {
+		stamps[i] = (struct stamp){ 0 };
+		if (d->part[i] != -1 && stamp_take(&stamps[i], d->part[i]) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static bool
+stamp_equal(const struct stamp *a, const struct stamp *b)
+{
+	return a->inode == b->inode && a->mtime == b->mtime && a->ctime == b->ctime && a->size == b->size;
+}
+
+/*
+ * Lists what is there. new/ first: a message that moves meanwhile is then seen twice (and kept once), and not missed.
+ * A rename within cur/ while it is read may hide a file, so then it is read again.
+ */
+int
+maildir_list(struct maildir *d)
+{
+	struct stamp after[PART_COUNT];
+
+	for (int tries = 0; tries < 4; tries++) {
+		listing_free(&d->listing);
+		if (stamps_take(d, d->listed) == -1 || listing_read(&d->listing, d->root, PART_NEW) == -1 ||
+		    listing_read(&d->listing, d->root, PART_CUR) == -1 || stamps_take(d, after) == -1)
+			return -1;
+		if (stamp_equal(&d->listed[PART_CUR], &after[PART_CUR]))
+			break;
+	}
+	listing_sort(&d->listing);
+	return 0;
+}
+
+int
+maildir_open_file(const struct maildir *d, const char *name)
+{
+	return openat(d->root, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+bool
+maildir_foreign_link(const struct stat *st)
+{
+	return st->st_nlink > 1 && st->st_uid != geteuid();
+}
+
+static char block[128 << 10];
+
+/* Reads a file whole: its octets on the wire, and its content to u if that is not NULL. It had `size` octets when it was opened. */
+static int
+measure_content(int fd, off_t size, struct uidl *u, struct inventory_message *im)
+{
+	struct wire_count count = { 0 };
+	ssize_t n;
+
+	im->length = 0;
+	do {
+		n = read(fd, block, sizeof block);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1)
+			return -1;
+		wire_count(&count, block, (size_t)n);
+		if (u != NULL)
+			uidl_add(u, block, (size_t)n);
+		im->length += (uint64_t)n;
+		/* a read that is not full, up to where the file ends, need not be followed by one that says so */
+	} while (n != 0 && (n == sizeof block || im->length != (uint64_t)size));
+	im->octets = wire_count_end(&count);
+	return 0;
+}
+
+/* ",W=" is believed if ",S=" is right, and it is possible. */
+static bool
+name_tells(const char *base, size_t length, uint64_t *size, uint64_t *octets)
+{
+	return listing_number(base, length, 'S', size) && listing_number(base, length, 'W', octets) && *octets >= *size &&
+	    *octets <= 2 * *size + 2;
+}
+
+/* Opens a message's file to be measured. 1; 0: it has gone, or may not be read; -1 with errno. */
+static int
+open_measured(const struct maildir *d, const char *name, int *fd)
+{
+	*fd = maildir_open_file(d, name);
+	if (*fd != -1)
+		return 1;
+	if (errno != ENOENT)
+		log_text(LOG_WARNING, "left out %s: %s", name, strerror(errno));
+	return errno == ENOENT || errno == EACCES || errno == ELOOP || errno == ENXIO ? 0 : -1;
+}
+
+/*
+ * Size and octets of a file that is open, or (-1) to be opened if it is not as large as its name says: `size` and
+ * `octets`. 1; 0: it is no message; -1 with errno.
+ */
+static int
+measure_file(struct maildrop *m, const struct maildir *d, const char *name, int *fd, uint64_t size, uint64_t octets,
+    struct inventory_message *im)
+{
+	struct uidl *u = uidl_wants_content(m->uidl) ? m->uidl : NULL;
+	int part = d->part[name[0] == 'n' ? PART_NEW : PART_CUR], found;
+	struct stat st;
+
+	if ((*fd != -1 ? fstat(*fd, &st) : part != -1 ? fstatat(part, name + PART_PREFIX, &st, AT_SYMLINK_NOFOLLOW) :
+	    fstatat(d->root, name, &st, AT_SYMLINK_NOFOLLOW)) == -1)
+		return errno == ENOENT ? 0 : -1;
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	if (maildir_foreign_link(&st)) {
+		log_text(LOG_WARNING, "left out %s: a hard link to a file of another user", name);
+		return 0;
+	}
+	im->length = (uint64_t)st.st_size;
+	im->octets = octets;
+	if (*fd == -1 && im->length == size)
+		return 1;
+	if (*fd == -1 && (found = open_measured(d, name, fd)) != 1)
+		return found;
+	if (u != NULL)
+		uidl_begin(u, "", 0);
+	return measure_content(*fd, st.st_size, u, im) == 0 ? 1 : -1;
+}
+
+/* Size and octets. 1; 0: it is no message (any more, or that we may read); -1 with errno. */
+static int
+measure(struct maildrop *m, const struct maildir *d, const char *name, size_t base, struct inventory_message *im)
+{
+	uint64_t size = 0, octets = 0;
+	int fd = -1, result = 1;
+
+	/* what must be read anyway is opened at once: asking by the name is half of what that costs */
+	if (uidl_wants_content(m->uidl) || !name_tells(name + PART_PREFIX, base, &size, &octets))
+		result = open_measured(d, name, &fd);
+	if (result == 1)
+		result = measure_file(m, d, name, &fd, size, octets, im);
+	int saved = errno;
+	if (fd != -1)
+		close(fd);
+	errno = saved;
+	return result;
+}
+
+/* Adds what is in a file. What is known already by its base name is not looked at. 1; 0: there is no message; -1. */
+static int
+add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length, struct inventory *old, struct inventory *to)
+{
+	size_t base = listing_base(name + PART_PREFIX, length - PART_PREFIX);
+	struct inventory_message im = { 0 };
+	struct uidl_id id;
+	uint32_t known = old != NULL ? inventory_find(old, name + PART_PREFIX, base) : NO_MESSAGE;
+
+	if (known != NO_MESSAGE) {
+		if (inventory_get(old, known, &im) == -1)
+			return -1;
+	} else {
+		int found = measure(m, d, name, base, &im);
+		if (found != 1)
+			return found;
+		uidl_name(m->uidl, name + PART_PREFIX, length - (size_t)PART_PREFIX, &id);
+		im.uid = id.text;
+		im.uid_length = id.length;
+	}
+	im.offset = 0;
+	im.name = name;
+	im.name_length = length;
+	return inventory_add(to, &im) == -1 ? -1 : 1;
+}
+
+int
+maildir_add(struct maildrop *m, struct maildir *d, const struct listing_entry *e, struct inventory *old, struct inventory *to)
+{
+	return add_named(m, d, listing_name(&d->listing, e), e->length, old, to);
+}
+
+/* The arrival of a message in an inventory that is not in order yet. */
+struct arrived {
+	uint64_t second;
+	uint32_t micro;
+	uint32_t index;
+};
+
+/* By one octet of what is sorted by, from the last on: seconds behind microseconds. */
+static unsigned
+arrived_octet(const struct arrived *a, unsigned which)
+{
+	return (unsigned)(which < 4 ? a->micro >> 8 * which : a->second >> 8 * (which - 4)) & 0xff;
+}
+
+/*
+ * By second and microsecond, an octet at a time, each time keeping the order of those before: a directory gives the
+ * names in no order, of which comparing would take six times as long. The octets that are the same in all, as most of
+ * a second's are, cost nothing. Returns which of the two it ends in.
+ */
+static struct arrived *
+arrived_order(struct arrived *all, struct arrived *other, uint32_t count)
+{
+	uint64_t seconds = 0;
+	uint32_t micros = 0;
+
+	for (uint32_t i = 1; i < count; i++) {
+		seconds |= all[i].second ^ all[0].second;
+		micros |= all[i].micro ^ all[0].micro;
+	}
+	for (unsigned octet = 0; octet < 12; octet++) {
+		uint32_t at[256] = { 0 }, sum = 0;
+		if (((octet < 4 ? micros >> 8 * octet : seconds >> 8 * (octet - 4)) & 0xff) == 0)
+			continue;
+		for (uint32_t i = 0; i < count; i++)
+			at[arrived_octet(&all[i], octet)]++;
+		for (unsigned k = 0; k < 256; k++) {
+			uint32_t these = at[k];
+			at[k] = sum;
+			sum += these;
+		}
+		for (uint32_t i = 0; i < count; i++)
+			other[at[arrived_octet(&all[i], octet)]++] = all[i];
+		struct arrived *swap = all;
+		all = other;
+		other = swap;
+	}
+	return all;
+}
+
+/* As listing_sort has it: a base name that is there twice is in new/ first. For those of one microsecond. */
+static int
+arrived_compare(const void *a, const void *b, void *data)
+{
+	const struct arrived *x = a, *y = b;
+	struct inventory *inv = data;
+	struct inventory_message im;
+	char first[PART_PREFIX + NAME_MAX + 1];
+
+	if (x->index == y->index || inventory_get(inv, x->index, &im) == -1)
+		return 0;
+	size_t length = im.name_length;
+	memcpy(first, im.name, length);
+	if (inventory_get(inv, y->index, &im) == -1)
+		return 0;
+	size_t m = listing_base(first + PART_PREFIX, length - PART_PREFIX), n = listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX);
+	int differ = memcmp(first + PART_PREFIX, im.name + PART_PREFIX, m < n ? m : n);
+	if (differ != 0 || m != n)
+		return differ != 0 ? differ : m < n ? -1 : 1;
+	return (first[0] == 'c') - (im.name[0] == 'c');
+}
+
+/* All that arrived in one microsecond are put in order by name. */
+static void
+arrived_settle(struct arrived *all, uint32_t count, struct inventory *inv)
+{
+	for (uint32_t i = 0, end; i < count; i = end) {
+		for (end = i + 1; end < count && all[end].second == all[i].second && all[end].micro == all[i].micro; end++)
+			continue;
+		if (end - i > 1)
+			qsort_r(all + i, end - i, sizeof *all, arrived_compare, inv);
+	}
+}
+
+/* The same base name, in both directories? */
+static bool
+is_twice(struct inventory *inv, const struct arrived *x, const struct arrived *y)
+{
+	struct inventory_message im;
+	char first[PART_PREFIX + NAME_MAX + 1];
+
+	if (x->second != y->second || x->micro != y->micro || inventory_get(inv, x->index, &im) == -1)
+		return false;
+	size_t base = listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX);
+	memcpy(first, im.name, im.name_length);
+	return inventory_get(inv, y->index, &im) == 0 && base == listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX) &&
+	    memcmp(first + PART_PREFIX, im.name + PART_PREFIX, base) == 0;
+}
+
+/* By arrival; of a base name that is there twice, what is in cur/. 0, or -1 with ENOMEM. */
+static int
+sort_arrived(struct inventory *inv)
+{
+	uint32_t count = inventory_count(inv), kept = 0, gone = count;
+	struct arrived *both = calloc(2 * (size_t)count + 1, sizeof *both), *all = both;
+	struct inventory_message im;
+
+	if (both == NULL)
+		return -1;
+	for (uint32_t i = 0; i < count; i++) {
+		all[i].index = i;
+		if (inventory_get(inv, i, &im) == 0)
+			listing_arrival(im.name + PART_PREFIX, listing_base(im.name + PART_PREFIX, im.name_length - PART_PREFIX),
+			    &all[i].second, &all[i].micro);
+	}
+	all = arrived_order(all, both + count, count);
+	arrived_settle(all, count, inv);
+	uint32_t *order = calloc((size_t)count + 1, sizeof *order);
+	for (uint32_t i = 0; order != NULL && i < count; i++)
+		if (i + 1 < count && is_twice(inv, &all[i], &all[i + 1]))
+			order[--gone] = all[i].index;
+		else
+			order[kept++] = all[i].index;
+	free(both);
+	if (order == NULL)
+		return -1;
+	inventory_reorder(inv, order, kept);
+	free(order);
+	return 0;
+}
+
+/* What the first scan of all gathers: as it lies there, since a list of the names beside would be as large as the catalogue. */
+struct first {
+	struct maildrop *m;
+	struct maildir *d;
+	struct inventory *before, *to;
+};
+
+static int
+first_add(void *data, const char *name, size_t length)
+{
+	struct first *f = data;
+
+	return add_named(f->m, f->d, name, length, f->before, f->to);
+}
+
+/* Everything, of which nothing is known. As maildir_list: what was there twice is kept once, and cur/ is read again if it changed meanwhile. */
+static int
+scan_first(struct maildrop *m, struct maildir *d)
+{
+	struct first f = { .m = m, .d = d };
+	struct stamp after[PART_COUNT];
+	int result = -1;
+
+	for (int tries = 0; tries < 4; tries++) {
+		/* what was measured in vain need not be measured again */
+		inventory_free(f.before);
+		f.before = f.to;
+		d->listing.skipped = 0;
+		result = -1;
+		if ((f.to = inventory_new()) == NULL || stamps_take(d, d->listed) == -1 ||
+		    listing_each(d->root, PART_NEW, &d->listing.skipped, first_add, &f) == -1 ||
+		    listing_each(d->root, PART_CUR, &d->listing.skipped, first_add, &f) == -1 || stamps_take(d, after) == -1)
+			break;
+		result = 0;
+		if (stamp_equal(&d->listed[PART_CUR], &after[PART_CUR]))
+			break;
+	}
+	if (result == 0)
+		result = sort_arrived(f.to);
+	int saved = errno;
+	inventory_free(f.before);
+	if (result == -1)
+		inventory_free(f.to);
+	errno = saved;
+	if (result == -1)
+		return -1;
+	memcpy(m->seen, d->listed, sizeof d->listed);
+	m->inventory = f.to;
+	d->changed = true;
+	return 0;
+}
+
+/* Everything anew, in order. */
+static int
+scan_all(struct maildrop *m, struct maildir *d, struct inventory *old)
+{
+	struct inventory *inv = inventory_new();
+	int result = inv == NULL ? -1 : 0;
+
+	for (uint32_t i = 0; result >= 0 && i < d->listing.count; i++)
+		result = maildir_add(m, d, &d->listing.entry[i], old, inv);
+	if (result >= 0 && old != NULL)
+		result = inventory_remember(inv, old);
+	if (result < 0) {
+		int saved = errno;
+		inventory_free(inv);
+		errno = saved;
+		return -1;
+	}
+	m->inventory = inv;
+	d->changed = true;
+	return 0;
+}
+
+/*
+ * Is this file known under just this name? What is known is in order, so a few are found by halves, and only many are
+ * worth an index of all.
+ */
+static bool
+is_known_so(struct maildir *d, struct inventory *old, const struct listing_entry *e)
+{
+	const char *name = listing_name(&d->listing, e);
+	uint32_t low = 0, high = inventory_count(old);
+	struct inventory_message im;
+
+	if (d->listing.count > high / 64) {
+		low = inventory_find(old, name + PART_PREFIX, e->base);
+		return low != NO_MESSAGE && inventory_is_named(old, low, name, e->length);
+	}
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (inventory_get(old, middle, &im) == -1)
+			return false;
+		if (listing_after(&d->listing, e, im.name, im.name_length))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < inventory_count(old) && inventory_is_named(old, low, name, e->length);
+}
+
+/*
+ * Leaves in the listing what is not known, in order. 1; 0: a message that is known has another name now, has gone, or
+ * is younger than one that is not known.
+ */
+static int
+keep_unknown(struct maildir *d, struct inventory *old)
+{
+	struct listing *l = &d->listing;
+	uint32_t found = 0, kept = 0, count = inventory_count(old);
+	struct inventory_message im;
+	char last[PART_PREFIX + NAME_MAX + 1] = "";
+
+	if (count > 0 && inventory_get(old, count - 1, &im) == 0)
+		snprintf(last, sizeof last, "%.*s", (int)im.name_length, im.name);
+	for (uint32_t i = 0; i < l->count; i++) {
+		const struct listing_entry *e = &l->entry[i];
+		/* what comes after the last that is known need not be looked for */
+		if (last[0] == '\0' || listing_after(l, e, last, strlen(last))) {
+			l->entry[kept++] = *e;
+			continue;
+		}
+		if (!is_known_so(d, old, e))
+			return 0;
+		found++;
+	}
+	l->count = kept;
+	if (found != inventory_count_in(old, 'n'))
+		return 0;
+	listing_sort(l);
+	return 1;
+}
+
+/*
+ * cur/ has not changed. Where new/ has only got more, and all of that is younger than what is known, what is known
+ * stays as it is. 1 with m->inventory; 0: not so; -1.
+ */
+static int
+scan_appended(struct maildrop *m, struct maildir *d, struct inventory *old)
+{
+	stamps_take(d, d->listed);
+	if (!stamp_equal(&d->listed[PART_CUR], &m->seen[PART_CUR]))
+		return 0;
+	listing_free(&d->listing);
+	int result = listing_read(&d->listing, d->root, PART_NEW) == -1 ? -1 : keep_unknown(d, old);
+	for (uint32_t i = 0; result == 1 && i < d->listing.count; i++)
+		if (maildir_add(m, d, &d->listing.entry[i], NULL, old) == -1)
+			result = -1;
+	/* it is not all that is there */
+	int saved = errno;
+	listing_free(&d->listing);
+	errno = saved;
+	if (result == 1) {
+		m->inventory = old;
+		d->changed = true;
+	}
+	return result;
+}
+
+const char *
+maildir_find(struct maildir *d, const char *tried)
+{
+	char name[PART_PREFIX + NAME_MAX + 1];
+	size_t length = strlen(tried), base = listing_base(tried + PART_PREFIX, length - PART_PREFIX);
+
+	string_copy(name, sizeof name, tried);	/* it may be in the listing that is freed here */
+	const struct listing_entry *e = listing_find(&d->listing, name + PART_PREFIX, base);
+	struct stamp now[PART_COUNT];
+
+	/* what is known from the last time, unless it is just the name that was tried */
+	if (e != NULL && strcmp(listing_name(&d->listing, e), name) != 0)
+		return listing_name(&d->listing, e);
+	if (stamps_take(d, now) == -1)
+		return "";
+	if (d->listing.count == 0 || !stamp_equal(&now[PART_NEW], &d->listed[PART_NEW]) ||
+	    !stamp_equal(&now[PART_CUR], &d->listed[PART_CUR]))
+		if (maildir_list(d) == -1)
+			return "";
+	e = listing_find(&d->listing, name + PART_PREFIX, base);
+	return e != NULL ? listing_name(&d->listing, e) : "";
+}
+
+/* What has changed since the cache was written, and only that, is read. */
+static int
+maildir_scan_known(struct maildrop *m, struct maildir *d, struct inventory *old)
+{
+	bool same[PART_COUNT];
+	int done = 0;
+
+	for (int i = 0; i < PART_COUNT; i++)
+		same[i] = stamp_compare(cache_stamp(m->cache, (unsigned)i), &m->seen[i]) == STAMP_SAME;
+	if (same[PART_NEW] && same[PART_CUR]) {
+		m->inventory = old;
+		return 0;
+	}
+	if (same[PART_CUR])
+		done = scan_appended(m, d, old);
+	if (done == 1)
+		return 0;
+	if (done == -1 || maildir_list(d) == -1) {
+		inventory_free(old);
+		return -1;
+	}
+	memcpy(m->seen, d->listed, sizeof d->listed);
+	int result = scan_all(m, d, old), saved = errno;
+	inventory_free(old);
+	errno = saved;
+	return result;
+}
+
+/*
+ * What a worker that was killed between the move and the removal has left in tmp/: it has been decided, or is by the
+ * journal. Removed once the client has been told what is there. What cannot be listed now is another time.
+ */
+static int
+find_left(struct maildir *d)
+{
+	char name[sizeof "tmp/" + NAME_MAX];
+	const struct dirent *e;
+	int result = 0, fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *tmp = fd != -1 ? fdopendir(fd) : NULL;
+
+	while (result == 0 && tmp != NULL && (e = readdir(tmp)) != NULL) {
+		snprintf(name, sizeof name, "tmp/%s", e->d_name);
+		if (strncmp(name, HIDDEN, sizeof HIDDEN - 1) == 0)
+			result = intent_add(&d->left, name, strlen(name));
+	}
+	if (tmp != NULL)
+		closedir(tmp);
+	else if (fd != -1)
+		close(fd);
+	return result;
+}
+
+int
+maildir_scan(struct maildrop *m)
+{
+	struct maildir *d = m->of_store;
+	struct inventory *old;
+	int journal = maildrop_journal(m), result;
+
+	if (journal == -1 && errno != ENOENT)
+		return maildrop_fail(m, "journal");
+	session_id(d->id);
+	if (find_left(d) == -1)
+		return maildrop_fail(m, "tmp");
+	if (journal != -1) {
+		result = maildir_recover(m, d, journal);
+		close(journal);
+		if (result == -1)
+			return -1;
+	}
+	if (stamps_take(d, m->seen) == -1)
+		return maildrop_fail(m, "stat");
+	if (maildrop_unchanged(m))
+		return 0;
+	if (maildrop_cache(m) == NULL)
+		return maildrop_fail(m, "cache");
+	if ((old = cache_load(m->cache)) != NULL)
+		result = maildir_scan_known(m, d, old);
+	else
+		result = scan_first(m, d);
+	if (result == -1)
+		return maildrop_fail(m, "scan");
+	if (d->listing.skipped > 0)
+		log_text(LOG_WARNING, "%s: %u entries of new/ and cur/ are not files and were left out", m->path, (unsigned)d->listing.skipped);
+	/* most sessions never need it again */
+	listing_free(&d->listing);
+	return 0;
+}
