@@ -50,6 +50,7 @@ set_up_all(void **state)
 	snprintf(cache_path, sizeof cache_path, "%s/cache", directory);
 	snprintf(grant.maildir, sizeof grant.maildir, "%s/Maildir", directory);
 	string_copy(grant.user, sizeof grant.user, "u");
+	grant.uid = geteuid();
 	grant.kind = STORE_MAILDIR;
 	conf.log_level = LOG_EMERG;
 	conf.log = LOG_TO_STDERR;

@@ -55,6 +55,7 @@ set_up_all(void **state)
 	log_open(&conf, -1);
 	string_copy(grant.user, sizeof grant.user, "u");
 	string_copy(grant.mbox, sizeof grant.mbox, path);
+	grant.uid = geteuid();
 	grant.kind = STORE_MBOX;
 	return 0;
 }
