@@ -6,24 +6,31 @@
  * octets, an undo log of what is overwritten.
  *
  *	SAVE		the journal gets the ranges, all of [first, left), and what is kept of [left, size)
- *	COMMIT		the header, with the sums of that; fsync. Until here the mailbox was not touched; now it will be done
+ *	COMMIT		the header, with the sums of that; fsync. Until here the mailbox was not touched
  *	MOVE		what is kept goes to its place, from the journal
  *	MARK		random octets, known to the journal alone, go over both edges of the doomed end; fsync of it all
- *	SEAL		a slot in the journal says so; fsync
+ *	SEAL		a slot in the journal says so; fsync. Until here all is undone after a crash; now it will be done
  *	TRUNCATE	to `left`; fsync. The caller drops the journal
  *
+ * Of all this the truncation of a large mailbox takes longest, since the kernel gives back every page of what is cut off
+ * before it returns (though everybody sees the new size at once). So journal_promise() ends behind SEAL, where the client may be
+ * told that all is gone, and journal_keep() does the rest. That is how much is deleted at once, even where nothing moves: a
+ * small tail is taken off by the one truncation, with no journal, and then answered.
+ *
  * Why recovery is certain of what it sees, though anybody may have appended mail after the crash:
- *  - Not sealed: the mailbox was not truncated by us, because sealing is on disk before that. So it has its `size`
- *    octets, and whatever is behind them was appended. Each octet of [first, left) is what it was or what it is to
- *    be, whatever was torn, and both are in the journal.
- *  - Sealed: all is in its place and marked, on disk. If a mark is still there, it was not truncated; if none is, it
+ *  - Not sealed: the mailbox was not truncated by us, because sealing is on disk before that, and nobody was told that anything
+ *    is gone. So all is put back (UNDO): each octet of [first, left), and of what the mark is over, is what it was or what it was to
+ *    be, whatever was torn, and both are in the journal. Nothing need be known of what else the doomed end holds.
+ *  - Sealed: all is in its place and marked, on disk. If the mark's end is still there, it was not truncated; if not, it
  *    was, and whatever is behind `left` was appended. Size alone could not tell (what was appended may be as long as
  *    the doomed end), nor could the old content (it may be the twin of the mail that was appended), but new mail
  *    cannot contain the mark. It starts with 0xff, which is not how mail starts, so that even a mark that must be
  *    short, for want of room, is not taken for mail.
- *  - Mail that was appended to a mailbox not yet truncated has to move down with the rest, over octets that may be
+ *  - Mail that was appended to a mailbox sealed and not yet truncated has to move down with the rest, over octets that may be
  *    its own: so it is first saved and committed too (EXTEND): the journal then says the same as if it had been there
- *    from the start.
+ *    from the start, and, of what is now the doomed end, the sum.
+ *  - Where a program has rewritten the mailbox meanwhile, what it took out has moved the mark's end, or what is behind it, which may be
+ *    mail that came since: it is not where the journal says, and nothing is acted on.
  * Every step may be repeated, and recovery may be killed at any of them. Nothing is acted on unless the sums, the
  * inode, what stands before `first` and every octet in question agree; somebody else's changes are never written over.
  *
@@ -34,8 +41,7 @@
  * included; until then each write may have happened, or not, or in part (any octets of it), in any order. What an
  * fsync that failed was to write may never be, unless it is written again. A truncation that was not synced has
  * happened or not; if not, the octets from the new end to the end of their block may read as zeros, or as what was
- * appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change. A tail, or
- * everything, is taken off by the one truncation and has no journal.
+ * appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change.
  *
  * Deliverers may cut off what they had appended themselves, and die half-way in appending. tests/model/update.pml has
  * these steps under the same names.
@@ -60,7 +66,7 @@
 #include "journal.h"
 
 #define JOURNAL_MAGIC	0x6c6e6a50u		/* "Pjnl" read in this machine's own order */
-#define JOURNAL_VERSION	2u
+#define JOURNAL_VERSION	3u
 #define BLOCK		4096			/* what a file system shares blocks by, and more than a disk tears */
 #ifndef JOURNAL_BUFFER				/* the units make these small */
 #define JOURNAL_BUFFER	(1 << 20)
@@ -110,6 +116,8 @@ struct slot {
 	uint64_t extra;					/* octets appended after the crash, saved behind `end` */
 	uint8_t key[SUM_KEY];
 	uint8_t sum[SUM_SIZE];				/* of these */
+	uint8_t doomed[SUM_SIZE];			/* and of what is then the doomed end, between its edges */
+	uint8_t under[2 * MARK_EDGE];			/* what the mark is written over then */
 	uint8_t digest[32];				/* of the header's digest and all above */
 };
 
@@ -505,6 +513,18 @@ edges_of(const struct update *u, struct edges *e)
 	e->tail = u->size - (off_t)e->tail_length;
 }
 
+/* What is at the edges now. */
+static int
+edges_read(struct update *u, uint8_t octets[static 2 * MARK_EDGE])
+{
+	struct edges e;
+
+	edges_of(u, &e);
+	if (read_all(u->mbox, octets, e.head_length, e.head) == -1)
+		return -1;
+	return read_all(u->mbox, octets + MARK_EDGE, e.tail_length, e.tail);
+}
+
 /* Fingerprint of what stands before `first` and is not touched. */
 static int
 front_of(struct update *u, uint8_t front[static 32])
@@ -609,8 +629,6 @@ save(struct update *u, const struct range *gone)
 static int
 describe(struct update *u, ino_t inode, uint64_t count)
 {
-	struct edges e;
-
 	u->h.magic = JOURNAL_MAGIC;
 	u->h.version = JOURNAL_VERSION;
 	u->h.inode = inode;
@@ -621,9 +639,7 @@ describe(struct update *u, ino_t inode, uint64_t count)
 	randombytes_buf(u->h.key, sizeof(u->h.key));
 	randombytes_buf(u->h.mark, sizeof(u->h.mark));
 	u->h.mark[0] = 0xff;
-	edges_of(u, &e);
-	if (read_all(u->mbox, u->h.under, e.head_length, e.head) == -1 ||
-	    read_all(u->mbox, u->h.under + MARK_EDGE, e.tail_length, e.tail) == -1)
+	if (edges_read(u, u->h.under) == -1)
 		return -1;
 	return front_of(u, u->h.front);
 }
@@ -804,8 +820,9 @@ try_writing(const struct update *u)
 	return read_all(u->mbox, &octet, 1, u->first) == -1 ? -1 : write_all(u->mbox, &octet, 1, u->first);
 }
 
+/* All but TRUNCATE, which can then be left to recovery. */
 static enum journal_outcome
-apply_moving(struct update *u, const struct range *gone, size_t count, ino_t inode)
+promise(struct update *u, const struct range *gone, size_t count, ino_t inode)
 {
 	if (describe(u, inode, count) == -1 || save(u, gone) == -1) {
 		int saved = errno;
@@ -818,8 +835,16 @@ apply_moving(struct update *u, const struct range *gone, size_t count, ino_t ino
 		return retreat(u, false);
 	if (move(u) == -1)
 		return retreat(u, true);
-	if (turn(u, PHASE_SEALED) == -1)		/* model: SEAL */
-		return retreat(u, true);
+	return turn(u, PHASE_SEALED) == -1 ? retreat(u, true) : JOURNAL_PROMISED;	/* model: SEAL */
+}
+
+static enum journal_outcome
+apply_moving(struct update *u, const struct range *gone, size_t count, ino_t inode)
+{
+	enum journal_outcome outcome = promise(u, gone, count, inode);
+
+	if (outcome != JOURNAL_PROMISED)
+		return outcome;
 	if (truncate_file(u->mbox, u->left) == -1)	/* model: TRUNCATE */
 		return retreat(u, true);
 	return sync_file(u->mbox) == -1 ? JOURNAL_PENDING : JOURNAL_APPLIED;
@@ -938,11 +963,28 @@ apply_check(int mbox, off_t size, struct stat *st)
 	return errno != 0 ? -1 : 0;
 }
 
+/* In a journal, by `how`. */
+static enum journal_outcome
+apply_journaled(int mbox, int journal, const struct range *gone, size_t count, const struct stat *st, off_t noted,
+    enum journal_outcome (*how)(struct update *u, const struct range *gone, size_t count, ino_t inode))
+{
+	struct update *u = update_new(mbox, journal);
+	enum journal_outcome outcome;
+
+	if (u == NULL)
+		return JOURNAL_UNCHANGED;
+	u->noted = noted;
+	u->size = st->st_size;
+	u->first = gone[0].start;
+	u->left = ranges_leave(gone, count, st->st_size);
+	outcome = how(u, gone, count, st->st_ino);
+	update_free(u);
+	return outcome;
+}
+
 enum journal_outcome
 journal_apply(int mbox, int journal, const struct range *gone, size_t count, off_t size)
 {
-	enum journal_outcome outcome = JOURNAL_UNCHANGED;
-	struct update *u;
 	struct stat st;
 	off_t left, noted = 0;
 
@@ -957,37 +999,57 @@ journal_apply(int mbox, int journal, const struct range *gone, size_t count, off
 		errno = ENOENT;
 		return JOURNAL_UNCHANGED;
 	}
-	if ((u = update_new(mbox, journal)) == NULL)
+	return apply_journaled(mbox, journal, gone, count, &st, noted, apply_moving);
+}
+
+enum journal_outcome
+journal_promise(int mbox, int journal, const struct range *gone, size_t count, off_t size)
+{
+	struct stat st;
+	off_t noted;
+
+	if (ranges_leave(gone, count, size) == -1 || apply_check(mbox, size, &st) == -1 || only_noted(journal, gone, count, &noted) == -1)
 		return JOURNAL_UNCHANGED;
-	u->noted = noted;
-	u->size = size;
-	u->first = gone[0].start;
-	u->left = left;
-	outcome = apply_moving(u, gone, count, st.st_ino);
-	update_free(u);
-	return outcome;
+	return count == 0 ? JOURNAL_APPLIED : apply_journaled(mbox, journal, gone, count, &st, noted, promise);
+}
+
+enum journal_outcome
+journal_keep(int mbox, off_t left)
+{
+	return truncate_file(mbox, left) == -1 || sync_file(mbox) == -1 ? JOURNAL_PENDING : JOURNAL_APPLIED;
 }
 
 /* ---- recovery: what is there */
 
-/* The sum of [from, to) of the journal. 1 as expected, 0 not, -1 with errno. */
+/* The sum of [from, to) of a file. 1, 0 if it is shorter, -1 with errno. */
 static int
-sum_is(struct update *u, off_t from, off_t to, const uint8_t *key, const uint8_t *expected)
+sum_of(struct update *u, int fd, off_t from, off_t to, const uint8_t *key, uint8_t is[static SUM_SIZE])
 {
 	XXH3_state_t *sum = sum_start(u, key);
-	uint8_t is[SUM_SIZE];
 	ssize_t n;
 
 	for (; from < to; from += n) {
 		n = to - from < (off_t)BUFFER ? (ssize_t)(to - from) : (ssize_t)BUFFER;
-		if ((n = read_some(u->journal, u->in.octets, (size_t)n, from)) == -1)
+		if ((n = read_some(fd, u->in.octets, (size_t)n, from)) == -1)
 			return -1;
-		if (n == 0)
+		if (n == 0) {
+			errno = EIO;
 			return 0;
+		}
 		(void)XXH3_128bits_update(sum, u->in.octets, (size_t)n);
 	}
 	sum_end(u, is);
-	return memcmp(is, expected, sizeof(is)) == 0;
+	return 1;
+}
+
+/* 1 as expected, 0 not, -1 with errno. */
+static int
+sum_is(struct update *u, int fd, off_t from, off_t to, const uint8_t *key, const uint8_t *expected)
+{
+	uint8_t is[SUM_SIZE];
+	int r = sum_of(u, fd, from, to, key, is);
+
+	return r == 1 ? memcmp(is, expected, sizeof(is)) == 0 : r;
 }
 
 /* Reads the header: 1 if there is one to look at further; else 0 and *state. */
@@ -1026,9 +1088,9 @@ header_sound(const struct header *h, off_t length)
 {
 	uint64_t most = (uint64_t)1 << 62;
 
-	return h->size < most && h->first < h->left && h->left < h->size && h->count > 0 && h->count <= h->size &&
+	return h->size < most && h->first <= h->left && h->left < h->size && h->count > 0 && h->count <= h->size &&
 	    h->count <= (uint64_t)length / sizeof(struct range) && h->end > h->left - h->first &&
-	    h->end > AT_TABLE + h->count * sizeof(struct range) && h->end <= (uint64_t)length;
+	    h->end >= AT_TABLE + h->count * sizeof(struct range) && h->end <= (uint64_t)length;
 }
 
 /* The slot that counts. 1, 0 if what it says was appended is damaged, -1 with errno. */
@@ -1052,7 +1114,7 @@ load_slot(struct update *u, off_t length)
 		return 1;
 	if (u->s.extra > (uint64_t)length - u->h.end)
 		return 0;
-	return sum_is(u, (off_t)u->h.end, (off_t)(u->h.end + u->s.extra), u->s.key, u->s.sum);
+	return sum_is(u, u->journal, (off_t)u->h.end, (off_t)(u->h.end + u->s.extra), u->s.key, u->s.sum);
 }
 
 /* Reads all that the journal says. JOURNAL_DONE if it is whole and of this mailbox. */
@@ -1076,7 +1138,7 @@ load(struct update *u, const struct stat *mbox, const char **why)
 	u->first = (off_t)u->h.first;
 	u->size = (off_t)u->h.size;
 	u->left = (off_t)u->h.left;
-	r = sum_is(u, AT_TABLE, (off_t)u->h.end, u->h.key, u->h.sum);
+	r = sum_is(u, u->journal, AT_TABLE, (off_t)u->h.end, u->h.key, u->h.sum);
 	if (r == 1 && !table_sound(u))
 		r = 0;
 	if (r == 1)
@@ -1169,28 +1231,25 @@ moved_agrees(struct update *u, bool old_too)
 	return compare_piece(&c, (off_t)u->h.end, 0, (off_t)u->s.extra);
 }
 
-/* Is what is kept of [left, size) still where it was, apart from the mark? */
-static int
-doomed_agrees(struct update *u)
+static const uint8_t *
+under_of(const struct update *u)
 {
-	off_t from = u->left + MARK_EDGE, to = u->size - MARK_EDGE, start, end;
-	struct compare c;
-	struct walk w;
-	struct piece p;
-	int r, same;
+	return u->s.extra > 0 ? u->s.under : u->h.under;
+}
 
-	compare_start(u, &c, false);
-	walk_start(u, &w);
-	while ((r = walk_next(u, &w, &p)) == 1) {
-		start = p.from > from ? p.from : from;
-		end = p.from + p.length < to ? p.from + p.length : to;
-		if (start >= end)
-			continue;
-		c.at = start;
-		if ((same = compare_piece(&c, p.place + (start - p.from), 0, end - start)) != 1)
-			return same;
-	}
-	return r == -1 ? -1 : 1;
+/* Is the mark, or what it is written over, or octet by octet either of them, at the edges? */
+static int
+edges_agree(struct update *u)
+{
+	const uint8_t *under = under_of(u);
+	uint8_t is[2 * MARK_EDGE];
+	struct edges e;
+
+	edges_of(u, &e);
+	if (edges_read(u, is) == -1)
+		return -1;
+	return either(is, u->h.mark, under, e.head_length) &&
+	    either(is + MARK_EDGE, u->h.mark + MARK_EDGE, under + MARK_EDGE, e.tail_length);
 }
 
 /* Is the mailbox what this journal, in its phase, can have left of it? 1, 0, -1 with errno. */
@@ -1208,7 +1267,9 @@ mailbox_agrees(struct update *u)
 	if ((r = moved_agrees(u, !sealed)) != 1)
 		return r;
 	/* Once sealed, the doomed end may have been truncated and come back in part. */
-	return sealed || u->s.extra > 0 ? 1 : doomed_agrees(u);
+	if (sealed || (r = edges_agree(u)) != 1 || u->s.extra == 0)
+		return r;
+	return sum_is(u, u->mbox, u->left + MARK_EDGE, u->size - MARK_EDGE, u->s.key, u->s.doomed);
 }
 
 /* Do these octets of the mailbox equal those of the mark? */
@@ -1254,7 +1315,10 @@ zeros_then_mark(struct update *u, const struct edges *e)
 	return at < start ? 0 : mark_at(u, at, expected + (at - start), (size_t)(u->size - at));
 }
 
-/* Sealed: is the doomed end still there? 1, 0, -1 with errno. */
+/*
+ * Sealed: is the doomed end still there? 1, 0, -1 with errno. Its last octets speak for it: a truncation that was undone
+ * may have changed the first ones, and a program that rewrote the mailbox has moved the last ones.
+ */
 static int
 doomed_is_there(struct update *u, off_t size)
 {
@@ -1264,39 +1328,34 @@ doomed_is_there(struct update *u, off_t size)
 	if (size < u->size)
 		return 0;
 	edges_of(u, &e);
-	if ((r = mark_at(u, e.head, u->h.mark, e.head_length)) != 0)
-		return r;
-	if (e.tail_length >= MARK_SURE && (r = mark_at(u, e.tail, u->h.mark + MARK_EDGE, e.tail_length)) != 0)
-		return r;
-	return zeros_then_mark(u, &e);
+	if (e.tail_length < MARK_SURE)
+		r = mark_at(u, e.head, u->h.mark, e.head_length);
+	else
+		r = mark_at(u, e.tail, u->h.mark + MARK_EDGE, e.tail_length);
+	return r != 0 ? r : zeros_then_mark(u, &e);
 }
 
 /* ---- recovery: what is done */
+
 
 /* model: EXTEND. What was appended is committed as if it had always been there. */
 static int
 extend(struct update *u, off_t size)
 {
-	XXH3_state_t *sum;
-	off_t place = (off_t)u->h.end + (off_t)u->s.extra, from, n;
+	off_t place = (off_t)u->h.end + (off_t)u->s.extra, end;
 
 	source_start(&u->in, u->mbox);
 	sink_start(&u->out, u->journal, place, NULL);
 	if (carry(u, u->size, size - u->size) == -1 || sink_flush(&u->out) == -1 || sync_file(u->journal) == -1)
 		return -1;
 	randombytes_buf(u->s.key, sizeof(u->s.key));
-	sum = sum_start(u, u->s.key);
 	u->s.extra = (uint64_t)(size - (off_t)u->h.size);
-	for (from = (off_t)u->h.end; from < (off_t)(u->h.end + u->s.extra); from += n) {
-		n = (off_t)(u->h.end + u->s.extra) - from;
-		n = n < (off_t)BUFFER ? n : (off_t)BUFFER;
-		if (read_all(u->journal, u->in.octets, (size_t)n, from) == -1)
-			return -1;
-		(void)XXH3_128bits_update(sum, u->in.octets, (size_t)n);
-	}
-	sum_end(u, u->s.sum);
 	u->size = size;
 	u->left = (off_t)(u->h.left + u->s.extra);
+	end = (off_t)(u->h.end + u->s.extra);
+	if (edges_read(u, u->s.under) == -1 || sum_of(u, u->journal, (off_t)u->h.end, end, u->s.key, u->s.sum) != 1 ||
+	    sum_of(u, u->mbox, u->left + MARK_EDGE, u->size - MARK_EDGE, u->s.key, u->s.doomed) != 1)
+		return -1;
 	return turn(u, PHASE_COMMITTED);
 }
 
@@ -1330,22 +1389,73 @@ redo(struct update *u, off_t size)
 	return sync_file(u->mbox);
 }
 
+/* Is this part of the mark, which no mail has in it, where it was put? */
+static bool
+is_marked(struct update *u, off_t size, off_t at, const uint8_t *octets, size_t length)
+{
+	return length >= MARK_SURE && size >= at + (off_t)length && mark_at(u, at, octets, length) == 1;
+}
+
+/*
+ * Another program has been there, and nothing is acted on. But a message that stays after all begins as it did: else
+ * nobody could read a mailbox whose first one that is.
+ */
+static enum journal_state
+leave_alone(struct update *u, off_t size, const char **why)
+{
+	const uint8_t *under = under_of(u);
+	struct edges e;
+	int r = 0;
+
+	edges_of(u, &e);
+	if (is_marked(u, size, e.head, u->h.mark, e.head_length))
+		r = write_all(u->mbox, under, e.head_length, e.head);
+	if (r == 0 && is_marked(u, size, e.tail, u->h.mark + MARK_EDGE, e.tail_length))
+		r = write_all(u->mbox, under + MARK_EDGE, e.tail_length, e.tail);
+	*why = "the mailbox cannot be written";
+	if (r == -1 || sync_file(u->mbox) == -1)
+		return JOURNAL_FAILED;
+	*why = "the mailbox was changed by another program since";
+	return JOURNAL_FOREIGN;
+}
+
+/*
+ * model: UNDO, ERASE. It was not sealed, so nobody was told that anything is gone, and all is put back; what the doomed end
+ * holds need not be known for that. The note stays in the journal.
+ */
+static enum journal_state
+abandon(struct update *u, const char **why)
+{
+	u->noted = AT_NOTE;
+	*why = "the mailbox cannot be written";
+	/* a seal that was taken back may be on disk, and in memory alone that it was (say_again) */
+	if ((u->s.turn > 0 && turn(u, PHASE_COMMITTED) == -1) || undo(u) == -1 || erase(u) == -1)
+		return JOURNAL_FAILED;
+	*why = "the update had not come so far that it was answered";
+	return JOURNAL_NOTHING;
+}
+
 /* Finishes what a sound journal says of a mailbox of `size` octets. */
 static enum journal_state
 finish(struct update *u, off_t size, const char **why)
 {
 	int there = 1, agrees;
+	struct edges e;
 
 	*why = "the mailbox cannot be read";
 	if (u->s.phase == PHASE_SEALED && (there = doomed_is_there(u, size)) == -1)
 		return JOURNAL_FAILED;
 	agrees = size < (there ? u->size : u->left) ? 0 : mailbox_agrees(u);
+	if (agrees == 1 && !there) {		/* truncated, or rewritten */
+		edges_of(u, &e);
+		agrees = !is_marked(u, size, e.head, u->h.mark, e.head_length);
+	}
 	if (agrees == -1)
 		return JOURNAL_FAILED;
-	if (agrees == 0) {
-		*why = "the mailbox was changed by another program since";
-		return JOURNAL_FOREIGN;
-	}
+	if (agrees == 0)
+		return leave_alone(u, size, why);
+	if (u->s.phase == PHASE_COMMITTED && u->s.extra == 0)
+		return abandon(u, why);
 	*why = "the mailbox cannot be written";
 	/* Truncated already: to where it ends once more, lest a truncation whose sync had failed is in memory alone. */
 	if (there ? redo(u, size) == -1 : truncate_file(u->mbox, size) == -1 || sync_file(u->mbox) == -1)

@@ -27,7 +27,8 @@ enum journal_outcome {
 	/* errno; the mailbox is octet for octet as it was, and the journal is empty: drop it (not after EEXIST) */
 	JOURNAL_UNCHANGED,
 	/* errno; not surely finished, nor undone: KEEP the journal for journal_recover. Answer as for a failure */
-	JOURNAL_PENDING
+	JOURNAL_PENDING,
+	JOURNAL_PROMISED	/* durable, but for the truncation: journal_keep, or, failing that, journal_recover */
 };
 
 /*
@@ -37,6 +38,15 @@ enum journal_outcome {
  * needed. JOURNAL_PENDING without a journal: truncated, but not known to be on disk.
  */
 enum journal_outcome journal_apply(int mbox, int journal, const struct range *gone, size_t count, off_t size);
+
+/*
+ * The same, but always in a journal (not -1), and without the truncation, which takes long if much goes: JOURNAL_PROMISED, or
+ * JOURNAL_UNCHANGED or JOURNAL_PENDING as there (JOURNAL_APPLIED if `count` is 0). Whatever happens after JOURNAL_PROMISED, it
+ * comes to pass before anybody has the mailbox who asks journal_recover first; so the client may be answered.
+ */
+enum journal_outcome journal_promise(int mbox, int journal, const struct range *gone, size_t count, off_t size);
+/* And then the truncation, to the `left` octets that remain: JOURNAL_APPLIED, or JOURNAL_PENDING. */
+enum journal_outcome journal_keep(int mbox, off_t left);
 
 /* Where a copy of what goes is put before it goes: behind the first `before` octets of the file with this inode. */
 struct journal_note {
@@ -56,7 +66,7 @@ int journal_noted(int journal, struct journal_note *n, struct range **gone, size
 bool journal_needed(const struct range *gone, size_t count, off_t size);
 
 enum journal_state {
-	JOURNAL_NOTHING,	/* empty, or never committed: the mailbox was not touched; drop it */
+	JOURNAL_NOTHING,	/* empty, or nobody can have been told that it is done: the mailbox is as it was; drop it */
 	JOURNAL_DONE,		/* the UPDATE that it holds is finished and on disk: drop it */
 	JOURNAL_TORN,		/* not whole: not acted on, the mailbox is served as it is; set it aside and say so */
 	/* of another inode, version or content than this mailbox has: not acted on; set it aside and say so */

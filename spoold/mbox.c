@@ -37,10 +37,18 @@ struct mbox {
 	bool replaced;			/* another file has its name now */
 	int archive;			/* server-copy = archive: where to; -1: beside the mbox, once it is needed */
 	int journal;			/* of the UPDATE; its blocks are given back when it is closed, at the very end; -1 */
+	off_t promised;			/* so long the mbox is to be, and it is under its delivery locks still; -1: nothing is to be done */
 };
 
 /* Of a mailbox so large the cache is written after the client has been answered. */
 #define LATER_FROM (4 << 20)
+/*
+ * To cut off so much takes longer than to promise it in a journal, since the kernel gives back every page of it first: then the
+ * client has its answer between the two. Of less it never sees a mailbox that is not yet cut.
+ */
+#ifndef PROMISE_FROM
+#define PROMISE_FROM (16 << 20)
+#endif
 
 /* Opens directory and splits the name off. 0, 1 if the directory is missing, -1. */
 static int
@@ -228,7 +236,7 @@ mbox_open(struct maildrop *m)
 	if (b == NULL)
 		return maildrop_fail(m, "memory");
 	m->of_store = b;
-	*b = (struct mbox){ .fd = -1, .directory = -1, .session = SESSION_LOCK_NONE, .archive = -1, .journal = -1 };
+	*b = (struct mbox){ .fd = -1, .directory = -1, .session = SESSION_LOCK_NONE, .archive = -1, .journal = -1, .promised = -1 };
 	if ((result = mbox_directory(m, b)) != 0 || (result = mbox_file(m, b)) != 0) {
 		m->missing = result == 1;
 		return result == 1 ? 0 : -1;
@@ -1115,15 +1123,27 @@ mbox_archive(struct mbox *b, const struct cuts *c, int journal, off_t *before)
 	return archive_append(b->archive, b->fd, c->range, c->count, *before);
 }
 
+/* How much goes? */
+static off_t
+mbox_gone(const struct cuts *c)
+{
+	off_t gone = 0;
+
+	for (size_t i = 0; i < c->count; i++)
+		gone += c->range[i].length;
+	return gone;
+}
+
 /* Under a journal if it needs one, as an archive does. Errno as journal_apply's. */
 static enum journal_outcome
-mbox_cut_journaled(struct mbox *b, const struct cuts *c, off_t size, bool archives, int journal)
+mbox_cut_journaled(struct mbox *b, const struct cuts *c, off_t size, bool archives, bool promises, int journal)
 {
 	off_t before = 0;
 
 	if (archives && mbox_archive(b, c, journal, &before) == -1)	/* model: ARCHIVE */
 		return JOURNAL_UNCHANGED;
-	enum journal_outcome outcome = journal_apply(b->fd, journal, c->range, c->count, size);
+	enum journal_outcome outcome = promises && journal != -1 ?
+	    journal_promise(b->fd, journal, c->range, c->count, size) : journal_apply(b->fd, journal, c->range, c->count, size);
 	int saved = errno;
 	if (archives && outcome == JOURNAL_UNCHANGED)
 		archive_undo(b->archive, before);	/* model: UNARCHIVE */
@@ -1133,26 +1153,34 @@ mbox_cut_journaled(struct mbox *b, const struct cuts *c, off_t size, bool archiv
 	return outcome;
 }
 
-/* Takes the cuts out. 0, or -1. */
+/* Takes the cuts out, or, if they are `all` that was marked, may promise to. 0, or -1. */
 static int
-mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size)
+mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size, bool all)
 {
-	bool archives = m->grant->server_copy == COPY_ARCHIVE;
+	bool archives = m->grant->server_copy == COPY_ARCHIVE, needed = archives || journal_needed(c->range, c->count, size);
+	bool promises = all && mbox_gone(c) >= PROMISE_FROM;
 	int journal = -1;
 
-	if ((archives || journal_needed(c->range, c->count, size)) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
+	/* a promise can be done without */
+	if ((needed || promises) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1 && needed)
 		return maildrop_fail(m, "journal");
 	if (journal != -1)
 		locked_keep(b->fd);
-	enum journal_outcome outcome = mbox_cut_journaled(b, c, size, archives, journal);
+	enum journal_outcome outcome = mbox_cut_journaled(b, c, size, archives, promises, journal);
 	int saved = errno;
+	if (outcome == JOURNAL_UNCHANGED && !needed && journal != -1 && saved != EEXIST) {
+		outcome = journal_apply(b->fd, -1, c->range, c->count, size);
+		saved = errno;
+	}
 	/* one that was there before is somebody's unfinished UPDATE */
-	if (journal != -1 && outcome != JOURNAL_PENDING && !(outcome == JOURNAL_UNCHANGED && saved == EEXIST))
+	if (journal != -1 && outcome != JOURNAL_PENDING && outcome != JOURNAL_PROMISED && !(outcome == JOURNAL_UNCHANGED && saved == EEXIST))
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
 	/* while we have it open, dropping it takes its name alone, and holds up neither the parent nor the client */
 	b->journal = journal;
+	if (outcome == JOURNAL_PROMISED)
+		b->promised = size - mbox_gone(c);
 	errno = saved;
-	if (outcome == JOURNAL_APPLIED)
+	if (outcome == JOURNAL_APPLIED || outcome == JOURNAL_PROMISED)
 		return 0;
 	return maildrop_fail(m, outcome == JOURNAL_PENDING ? "update, which is to be finished later" : "update");
 }
@@ -1180,7 +1208,7 @@ out:
 	if (good == -1)
 		maildrop_fail(m, "second look");
 	else {
-		good = c.count > 0 ? mbox_cut(m, b, &c, st.st_size) : 0;
+		good = c.count > 0 ? mbox_cut(m, b, &c, st.st_size, left == 0) : 0;
 		if (good == 0) {
 			t->left = left;
 			t->deleted = marked - left;
@@ -1189,7 +1217,7 @@ out:
 				mbox_forget(m, b, marks, &c);
 			else
 				b->changed = false;	/* the next session scans */
-			t->deferred = st.st_size >= LATER_FROM;
+			t->deferred = st.st_size >= LATER_FROM || b->promised != -1;
 		}
 	}
 	free(c.range);
@@ -1218,10 +1246,33 @@ mbox_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	}
 	int result = m->readonly ? maildrop_refuse(m, FAILURE_PERMISSION, "the mbox cannot be written") :
 	    mbox_update_locked(m, b, marks, marked, t);
-	delivery_lock_release(&b->delivery);
+	if (b->promised == -1)
+		delivery_lock_release(&b->delivery);
 	if (result == 0 && t->left > 0)
 		return maildrop_refuse(m, FAILURE_CHANGED, "another program changed some of the marked messages: they were left");
 	return result;
+}
+
+/* model: TRUNCATE. What was promised, now that the client has its answer. */
+static void
+mbox_complete(struct maildrop *m)
+{
+	struct mbox *b = m->of_store;
+	struct stamp now;
+
+	if (b->promised == -1)
+		return;
+	if (journal_keep(b->fd, b->promised) == JOURNAL_APPLIED) {
+		ask_privileged(PRIVILEGED_JOURNAL_DROP);
+		b->changed = b->changed && stamp_take(&now, b->fd) == 0;
+		if (b->changed && now.size == m->seen[0].size)
+			m->seen[0] = now;
+	} else {
+		maildrop_fail(m, "what was promised, which is to be finished later");
+		b->changed = false;
+	}
+	delivery_lock_release(&b->delivery);
+	b->promised = -1;
 }
 
 static void
@@ -1260,7 +1311,7 @@ mbox_close(struct maildrop *m)
 
 const struct mailstore store_mbox = {
 	.kind = MAILDROP_MBOX, .name = "mbox",
-	.open = mbox_open, .scan = mbox_scan_store, .fetch = mbox_fetch, .update = mbox_update, .remember = mbox_remember,
+	.open = mbox_open, .scan = mbox_scan_store, .fetch = mbox_fetch, .update = mbox_update, .complete = mbox_complete, .remember = mbox_remember,
 	.older = mbox_older, .archived = mbox_archived, .archived_fetch = mbox_archived_fetch,
 	.release = mbox_release, .close = mbox_close,
 };
