@@ -1,6 +1,7 @@
 /*
  * Kills an UPDATE of an mbox before and after every one of its system calls, on real files, delivers mail (or not),
- * recovers, and sees that the mailbox is as it was or as it was to be, plus that mail. With -a, large mailboxes too,
+ * recovers, and sees that the mailbox is as it was or as it was to be, plus that mail; and, if it was promised, as it was to be. With -a,
+ * large mailboxes too,
  * and recovery is killed before and after every one of its calls, more mail comes, and it is recovered again.
  *
  * usage: journal_crash [-a] DIRECTORY
@@ -46,7 +47,8 @@ enum { MAIL_NONE, MAIL_SHORT, MAIL_TWIN, MAIL_LONG, MAILS };
 static struct text before, after, mail[MAILS];
 static struct range gone[MESSAGES];
 static size_t gone_count;
-static int mbox = -1, journal = -1;
+static int mbox = -1, journal = -1, told = -1;	/* a file, of some length once the client would have its answer */
+static bool promises;			/* the truncation is apart, as of large mailboxes, and what moves nothing is journaled, too */
 static unsigned long kills;
 static char what[200];
 
@@ -158,6 +160,11 @@ mbox_is(const struct text *t, const struct text *one, const struct text *two)
 static int
 child_apply(void)
 {
+	if (promises) {
+		if (journal_promise(mbox, journal, gone, gone_count, (off_t)before.size) != JOURNAL_PROMISED || write(told, "", 1) != 1)
+			return 1;
+		return journal_keep(mbox, (off_t)after.size) == JOURNAL_APPLIED ? 0 : 1;
+	}
 	return journal_apply(mbox, journal, gone, gone_count, (off_t)before.size) == JOURNAL_APPLIED ? 0 : 1;
 }
 
@@ -215,9 +222,9 @@ check(const struct text *one, const struct text *two, bool must_be_after)
 
 	if (s != JOURNAL_DONE && s != JOURNAL_NOTHING)
 		fail("recovery: state %d, %s", s, why);
-	if (s == JOURNAL_DONE ? !is : !was && !(is && gone_count > 0 && (size_t)gone[0].start >= after.size))
+	if (s == JOURNAL_DONE ? !is : !was && !(is && !promises && gone_count > 0 && (size_t)gone[0].start >= after.size))
 		fail("state %d (%s), and the mailbox is neither as before nor as after", s, why);
-	if (must_be_after && !is)
+	if ((must_be_after || lseek(told, 0, SEEK_END) > 0) && !is)
 		fail("the update is not done");
 }
 
@@ -228,6 +235,7 @@ start_over(void)
 
 	file_put(mbox, &before);
 	file_put(journal, &empty);
+	file_put(told, &empty);
 }
 
 /* Killed at `stop`; then recovery is killed everywhere, with mail before and after it. */
@@ -260,7 +268,7 @@ kill_everywhere(const struct pattern *p, bool all)
 	scene_make(p);
 	for (one = MAIL_NONE; one < MAILS; one++)
 		for (stop = 1, met = true; met; stop++) {
-			(void)snprintf(what, sizeof(what), "%s, mail %d, stop %ld", p->name, one, stop);
+			(void)snprintf(what, sizeof(what), "%s%s, mail %d, stop %ld", p->name, promises ? ", promised" : "", one, stop);
 			start_over();
 			met = killed_at(child_apply, stop);
 			file_append(mbox, &mail[one]);
@@ -294,9 +302,14 @@ main(int argc, char **argv)
 	}
 	mbox = file_open(argv[1 + all], "mbox");
 	journal = file_open(argv[1 + all], "journal");
-	for (i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
-		if (all || patterns[i].factor == 1)
-			kill_everywhere(&patterns[i], all);
+	told = file_open(argv[1 + all], "told");
+	for (i = 0; i < 2 * sizeof(patterns) / sizeof(patterns[0]); i++) {
+		const struct pattern *p = &patterns[i / 2];
+
+		promises = i % 2 == 1;
+		if (all || p->factor == 1)
+			kill_everywhere(p, all);
+	}
 	(void)printf("journal_crash: killed %lu times, nothing lost\n", kills);
 	return 0;
 }
