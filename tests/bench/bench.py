@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ import crowd  # noqa: E402
 import growth  # noqa: E402
 import logins  # noqa: E402
 import mailbox_make as make  # noqa: E402
+import memory  # noqa: E402
 import peers  # noqa: E402
 import record  # noqa: E402
 import servers as sv  # noqa: E402
@@ -38,7 +40,7 @@ DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
 
 class Bench:
     def __init__(self, options, servers):
-        self.options, self.servers, self.figures = options, servers, Figures()
+        self.options, self.servers, self.figures, self.facts = options, servers, Figures(), facts_of(servers)
         self.names = [s.name for s in servers]
         self.client = shutil.copy(options.build / "bench/client", "/srv/client")
         self.stalls = {}        # server -> whether it waits for the client's acknowledgement in every answer
@@ -50,6 +52,7 @@ class Bench:
                 s.fill(kind, sv.BIG, 1, 500)
                 self.run(s, sv.user(kind, sv.BIG), "open")
                 self.clear(s, kind)
+        note("started")
 
     def with_kind(self, kind, floor=False):
         return [s for s in self.servers if kind in s.kinds and (floor or s.name != "floor")]
@@ -60,11 +63,23 @@ class Bench:
             for s in servers[r % len(servers):] + servers[:r % len(servers)]:
                 yield r, s
 
-    def run(self, server, user, scenario, *args):
-        """The client's figures, and the server's CPU time in milliseconds as ["cpu"]."""
+    def part(self, name):
+        return not self.options.only or name in self.options.only
+
+    def run(self, server, user, scenario, *args, limit=None):
+        """
+        The client's figures, and the server's CPU time in milliseconds as ["cpu"]. None if it takes more than `limit` seconds: then the server has
+        been started anew.
+        """
         before, start = len(server.meter.pids()), server.meter.milliseconds()
-        done = subprocess.run([self.client, "-p", str(server.port), "-u", user, "-w", sv.PASSWORD, *map(str, args), scenario],
-            capture_output=True, text=True)
+        try:
+            done = subprocess.run([self.client, "-p", str(server.port), "-u", user, "-w", sv.PASSWORD, *map(str, args), scenario],
+                capture_output=True, text=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            note("%s, %s: more than %d s" % (server.name, scenario, limit))
+            server.stop()
+            server.start()
+            return None
         if done.returncode != 0:
             server.log.flush()
             raise SystemExit("bench: %s, %s: %s\n%s" % (server.name, scenario, done.stderr,
@@ -162,6 +177,14 @@ class Bench:
         server.messages, server.octets = messages, octets
         server.start()
 
+    def record(self):
+        """What there is so far, as a long scenario goes on."""
+        if self.options.record:
+            record.write(DOCS, self.figures, self.facts)
+            owner = DOCS.parent.stat()
+            for path in (DOCS, *DOCS.glob("bench*")):
+                os.chown(path, owner.st_uid, owner.st_gid)
+
     def clear(self, server, kind):
         if server.name != "floor":
             server.remove(kind, sv.BIG)
@@ -256,28 +279,10 @@ class Bench:
             raise SystemExit("bench: %s: no sessions could be held" % server.name)
         return client
 
-    # memory: what a session on 1,000,000 messages takes. At its peak (VmHWM) the worker has the catalogue mapped, too, which is what pop3d's
-    # RssShmem is: what a worker takes besides is VmHWM less that.
+    # memory: what a worker takes of 1,000,000 messages (memory.py)
 
     def memory(self):
-        messages = 100000 if self.options.short else 1000000
-        for kind in sv.KINDS:
-            s = next(s for s in self.servers if s.name == "postern")
-            self.copy_in(s, kind, messages, 200)
-            for state in ("first", "repeat"):
-                before = len(s.meter.pids())
-                client = self.hold(s, sv.user(kind, ""), "hold", "-b", sv.BIG, "-c", 1)
-                for facts in map(smaps, s.meter.pids()):
-                    if facts["name"] not in ("worker", "pop3d"):
-                        continue
-                    row = "memory %s, %d, %s" % (kind, messages, state)
-                    for name in ("VmHWM", "RssAnon", "RssShmem"):
-                        self.figures.add(row, "%s %s" % (facts["name"], name), "bytes a message", "less", s.name,
-                            facts.get(name, 0) * 1024 / messages)
-                client.stdin.close()
-                client.wait()
-                s.meter.settle(before)
-            self.clear(s, kind)
+        memory.scenario(self)
 
     # tls: whole sessions with a full handshake, and RETR (tls.py)
 
@@ -324,6 +329,14 @@ def smaps(pid):
 SCENARIOS = ["poll", "list", "fetch", "retr", "open", "update", "idle", "logins", "tls", "growth", "memory", "million", "crowd"]
 
 
+def numbers(text):
+    return sorted(int(x) for x in text.split(","))
+
+
+def ended(*_):
+    raise SystemExit("bench: ended")
+
+
 def options_parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("scenario", nargs="*", metavar="SCENARIO", help="of %s (all but the last four)" % ", ".join(SCENARIOS))
@@ -335,7 +348,12 @@ def options_parse():
     p.add_argument("--no-fetch", action="store_true", help="leave out what is neither installed nor unpacked already")
     p.add_argument("--fetch", action="store_true", help="only fetch and unpack what is missing")
     p.add_argument("--most", type=int, default=1000000, help="growth: no mailbox of more messages (1000000)")
-    p.add_argument("--record", action="store_true", help="write the figures, tables and plots into docs/")
+    p.add_argument("--only", type=lambda x: x.split(","), default=[], metavar="PART,...", help="growth, memory: of mbox,maildir,sessions only these")
+    p.add_argument("--sizes", type=numbers, default=[], metavar="N,...", help="growth, memory: mailboxes of so many messages")
+    p.add_argument("--levels", type=numbers, default=[], metavar="N,...", help="growth: so many sessions")
+    p.add_argument("--keep", action="store_true", help="growth, memory: leave a large Maildir in WORK, for the next piece of it")
+    p.add_argument("--no-image", action="store_true", help="growth, memory: on the file system of WORK, and not on one in a file there (16 GB at most)")
+    p.add_argument("--record", action="store_true", help="write the figures, tables and plots into docs/; growth adds what it has, server by server")
     p.add_argument("--shell", action="store_true", help="start the servers, and a shell among them instead of a scenario")
     o = p.parse_args()
     for name in o.scenario:     # (choices= would have none at all refused)
@@ -345,6 +363,7 @@ def options_parse():
     o.work = (o.work or o.build / "bench/work").resolve()
     o.rounds = o.rounds or (3 if o.short else 5)
     o.servers = o.servers.split(",")
+    o.image = not o.no_image and bool(o.scenario) and set(o.scenario) <= {"growth", "memory"}
     o.scenario = o.scenario or [s for s in SCENARIOS if s not in ("growth", "memory", "million", "crowd")]
     return o
 
@@ -364,7 +383,8 @@ def main():
     servers, roots = stage.packages_have([s for s in known if s.name in o.servers], o.build / "bench/peers", not o.no_fetch)
     if o.fetch:
         return
-    stage.enter(o.work, roots, sv.etc_write, [f for s in servers for f in s.folders])
+    signal.signal(signal.SIGTERM, ended)
+    image = stage.enter(o.work, roots, sv.etc_write, [f for s in servers for f in s.folders], o.image, o.keep)
     try:
         for kind in sv.KINDS:
             for n in range(sv.USERS):
@@ -372,6 +392,7 @@ def main():
                 home.mkdir(parents=True, exist_ok=True)
                 os.chown(home, sv.uid(kind, n), sv.uid(kind, n))
         for s in servers:
+            note("starting", s.name)
             s.prepare()
             s.start()
         bench = Bench(o, servers)
@@ -379,7 +400,7 @@ def main():
         if o.shell:
             subprocess.run([os.environ.get("SHELL", "/bin/sh")])
             return
-        facts = facts_of(servers)
+        facts = bench.facts
         last_path = o.build / ("bench/last-short.json" if o.short else "bench/last.json")
         last = {} if o.short else record.last(DOCS, facts)
         last.update(json.loads(last_path.read_text()) if last_path.exists() else {})
@@ -392,14 +413,14 @@ def main():
             bench.figures.print(last)
         bench.figures.save(o.build / "bench/figures.json", last_path, last, facts)
         if o.record:
-            record.write(DOCS, bench.figures, facts)
-            owner = DOCS.parent.stat()
-            for path in (DOCS, *DOCS.glob("bench*")):
-                os.chown(path, owner.st_uid, owner.st_gid)
+            bench.record()
     finally:
         for s in servers:
             s.stop()
-        for path in sv.SRV.iterdir():
+        for path in [] if image and not o.keep else sv.SRV.iterdir():
+            if path.name == "lost+found" or o.keep and path.name == "stock":
+                continue
+            note("removing", path.name)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -7,7 +7,7 @@ class Figures:
     """rows: (row, figure) -> server -> values, in the order in which they came."""
 
     def __init__(self):
-        self.rows, self.kinds, self.goals, self.against, self.limits = {}, {}, {}, {}, {}
+        self.rows, self.kinds, self.goals, self.against, self.limits, self.words = {}, {}, {}, {}, {}, {}
 
     def add(self, row, figure, unit, better, server, value, goal=None, against=None, limit=None):
         """
@@ -24,9 +24,15 @@ class Figures:
             self.limits[key] = limit
         self.rows.setdefault(key, {}).setdefault(server, []).append(value)
 
-    def ratio(self, key):
-        """Postern's median to that of the best peer; and the peer."""
-        by = self.rows[key]
+    def say(self, row, figure, unit, better, server, words):
+        """Why there is no figure."""
+        self.kinds[row, figure] = (unit, better)
+        self.rows.setdefault((row, figure), {})
+        self.words.setdefault((row, figure), {})[server] = words
+
+    def ratio(self, key, by=None):
+        """Postern's median to that of the best peer; and the peer. `by`: of these values instead."""
+        by = self.rows[key] if by is None else by
         if key in self.against:
             peers = {s: statistics.median(v) for s, v in by.items() if s == self.against[key]}
         else:
@@ -54,7 +60,7 @@ class Figures:
             ratio, best = self.ratio(key)
             before = last.get("/".join(key))
             now = statistics.median(by["postern"]) if "postern" in by else None
-            table.append([key[0], "%s, %s" % (key[1], self.kinds[key][0])] + [spread(by.get(n)) for n in names] +
+            table.append([key[0], "%s, %s" % (key[1], self.kinds[key][0])] + [spread(by.get(n)) or self.words.get(key, {}).get(n, "") for n in names] +
                 ["" if ratio is None else "%.2f" % ratio, best or "", self.verdict(key, ratio),
                  "%+.0f%%" % (100 * (now / before - 1)) if before and now is not None else ""])
         widths = [max(len(r[i]) for r in table) for i in range(len(table[0]))]

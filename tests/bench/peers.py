@@ -82,7 +82,7 @@ class Cyrus(sv.Server):
     name, port = "cyrus", 11170
     kinds = ("maildir",)
     packages, folders = ("cyrus-pop3d", "libsasl2-modules", "libsasl2-modules-db", "sasl2-bin"), ("cyrus",)
-    most = 100000
+    most, most_sessions = 100000, 1000
     imapd = """configdirectory: /srv/cyrus/conf
 defaultpartition: default
 partition-default: /srv/cyrus/spool
@@ -132,7 +132,7 @@ EVENTS {
             subprocess.run(["chown", "-R", "cyrus:mail", top], check=True)
 
     def users_add(self, numbers):
-        for n in numbers[:1000]:
+        for n in numbers[:self.most_sessions]:
             subprocess.run(["saslpasswd2", "-p", "-c", "-f", "/srv/cyrus/sasldb2", sv.user("maildir", n)], input=sv.PASSWORD, text=True, check=True)
 
     def launch(self):
@@ -160,6 +160,9 @@ EVENTS {
                 if entry.name.endswith(".") or entry.name in ("cyrus.index", "cyrus.cache"):
                     os.unlink(entry.path)
             self.reconstruct(kind, number)
+
+    def remove_many(self, kind, number):
+        pass        # its whole store goes at the end; an index for each would take a minute
 
     def add(self, kind, number, first, count, octets):
         """Files where Cyrus would have put them, then its index of them. It stores CRLF line ends."""

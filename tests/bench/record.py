@@ -17,6 +17,7 @@ PLOTS = [    # file, row's kind, of what, figure, title, y
     ("memory", None, "sessions", "PSS in total", "Memory of sessions that wait (PSS)", "MiB"),
     ("logins", None, "sessions", "others log in", "Other sessions a second, while so many are held", "sessions a second"),
 ]
+FIGURES = ["first open", "repeat open", "STAT+LIST+UIDL", "CPU", "PSS in total", "CPU a login", "others log in"]
 SERVERS = ["postern", "dovecot", "dovecot-hp", "courier", "cyrus", "mailutils", "popa3d", "copy", "floor"]
 HEAD = """# Figures
 
@@ -34,18 +35,25 @@ def merge(path, figures, facts):
     kept = json.loads(path.read_text()) if path.exists() else {"rows": []}
     rows = {(r["row"], r["figure"]): r for r in kept["rows"]}
     for key, by in figures.rows.items():
-        ratio, best = figures.ratio(key)
+        words = figures.words.get(key, {})
+        if key[0].startswith("growth") and key in rows:     # it is done in pieces, and not every one has every server
+            before = rows[key]
+            by = {**{s: v for s, v in before["values"].items() if s not in words}, **by}
+            words = {**{s: w for s, w in before.get("words", {}).items() if s not in by}, **words}
+        ratio, best = figures.ratio(key, by)
         rows[key] = {"row": key[0], "figure": key[1], "unit": figures.kinds[key][0], "better": figures.kinds[key][1], "date": facts["date"][:10],
             "verdict": figures.verdict(key, ratio), "ratio": ratio, "to": best,
             "values": {s: [float("%.4g" % x) for x in v] for s, v in by.items()}}
+        if words:
+            rows[key]["words"] = words
     return {"facts": {**facts, "servers": {**kept.get("facts", {}).get("servers", {}), **facts["servers"]}}, "rows": list(rows.values())}
 
 
 def table(rows):
-    names = [n for n in SERVERS if any(n in r["values"] for r in rows)]
+    names = [n for n in SERVERS if any(n in r["values"] or n in r.get("words", {}) for r in rows)]
     text = "| | |" + "".join(" %s |" % n for n in names) + " to the best other |\n| --- | --- |" + " ---: |" * len(names) + " --- |\n"
     for r in rows:
-        cells = [spread(r["values"].get(n)) for n in names]
+        cells = [spread(r["values"].get(n)) or r.get("words", {}).get(n, "") for n in names]
         ratio = "" if r["ratio"] is None else "%s of %s" % (short_number(r["ratio"]), r["to"])
         text += "| %s | %s, %s | %s | %s |\n" % (r["row"], r["figure"], r["unit"], " | ".join(cells), ratio)
     return text
@@ -57,6 +65,12 @@ def sections(rows):
     for r in rows:
         order.setdefault(re.split(r"[ ,]", r["row"])[0], []).append(r)
     return order
+
+
+def growth_order(row):
+    """mbox, Maildir, sessions; each by size, and its figures as they came."""
+    m = GROWTH.fullmatch(row["row"])
+    return (["mbox", "maildir", None].index(m[1]), int(m[2]), FIGURES.index(row["figure"]))
 
 
 def series(rows, kind, what, figure):
@@ -78,7 +92,7 @@ def write(docs, figures, facts):
     for name, rows in sections(kept["rows"]).items():
         if name != "growth":
             text += "\n## %s (%s)\n\n%s" % (name.capitalize(), max(r["date"] for r in rows), table(rows))
-    grown = [r for r in kept["rows"] if r["row"].startswith("growth")]
+    grown = sorted((r for r in kept["rows"] if r["row"].startswith("growth")), key=growth_order)
     if grown:
         text += "\n## Growth (%s)\n" % max(r["date"] for r in grown)
         for name, kind, what, figure, title, y in PLOTS:
