@@ -7,6 +7,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "peer.h"
 #include "sandbox.h"
 #include "shared.h"
 #include "system.h"
@@ -37,6 +38,18 @@ figures_throttled(void)
 	count_add(&figures->throttled, 1);
 }
 
+void
+figures_connection(void)
+{
+	count_add(&figures->connections, 1);
+}
+
+void
+figures_unused(bool tried)
+{
+	count_add(&figures->unused[tried], 1);
+}
+
 /* One question and its answer; then it may ask again, or is gone. */
 static void
 on_tool(struct source *s)
@@ -49,6 +62,7 @@ on_tool(struct source *s)
 	if (got == 1) {
 		message_start(&m, MESSAGE_AUTH_FIGURES);
 		m.body.auth_figures = *figures;
+		m.body.auth_figures.waiting = peers_waiting();
 		m.body.auth_figures.confinement.mode = (uint32_t)conf->sandbox;
 		m.body.auth_figures.confinement.whole = sandbox_whole(conf);
 		if (message_send(s->fd, &m) == 0)

@@ -21,4 +21,9 @@ void figures_login(uint32_t mechanism, uint32_t denial, int64_t milliseconds);
 /* One was not tried. */
 void figures_throttled(void);
 
+/* A connection has come. */
+void figures_connection(void);
+/* One is over that has not logged in; had it `tried`? */
+void figures_unused(bool tried);
+
 #endif

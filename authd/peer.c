@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "figures.h"
 #include "grant.h"
 #include "log.h"
 #include "system.h"
@@ -19,7 +20,7 @@
 
 static const struct conf *conf;
 static struct peer *peers;
-static size_t count;
+static size_t count, granted;	/* granted: of these, those that have logged in */
 
 static void
 peer_end(struct peer *p)
@@ -34,6 +35,10 @@ peer_end(struct peer *p)
 	if (p->next != NULL)
 		p->next->before = p->before;
 	count--;
+	if (p->granted)
+		granted--;
+	else
+		figures_unused(p->said[ROW_AUTH] > 0);
 	free(p);
 }
 
@@ -218,6 +223,12 @@ peers_count(void)
 	return count;
 }
 
+size_t
+peers_waiting(void)
+{
+	return count - granted;
+}
+
 /* pop3d ends a connection that does not log in; this is for one that has been taken over, or that hangs. */
 static int64_t
 overdue(void)
@@ -242,6 +253,7 @@ peer_add(int fd)
 		peers->before = p;
 	peers = p;
 	count++;
+	figures_connection();
 	if (loop_watch(&p->source) == -1 || timer_set(&p->timer, overdue()) == -1)
 		peer_end(p);
 }
@@ -290,6 +302,8 @@ peer_granted(struct login *l, int fd, const char *user, bool no_delete)
 	/* Another AUTH may follow if the worker says BUSY; a session that goes on for days need not hang up here. */
 	p->phase = PEER_IDLE;
 	timer_clear(&p->timer);
+	granted += !p->granted;
+	p->granted = true;
 	peer_send(p, &m);
 }
 

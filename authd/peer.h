@@ -26,6 +26,7 @@ struct peer {
 	enum peer_phase phase;
 	uint32_t said[PEER_ROWS];	/* how often, a row of the table each */
 	uint32_t failures;
+	bool granted;		/* somebody has logged in */
 	struct body_hello hello;
 	char timestamp[128];	/* what APOP is asked about; empty: pop3d showed none */
 	struct login login;
@@ -35,6 +36,8 @@ void peers_start(const struct conf *c);
 /* Takes a connection that was accepted from a process that may ask; or closes it, if there are too many. */
 void peer_add(int fd);
 size_t peers_count(void);
+/* Those that nobody has logged in by. */
+size_t peers_waiting(void);
 
 /*
  * What login.c tells the client through pop3d. Each may end the peer, and the login with it: nothing of it may be touched

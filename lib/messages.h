@@ -495,6 +495,9 @@ struct body_auth_figures {
 	struct confinement confinement;
 	uint64_t logins[MECHANISM_COUNT][DENIED_COUNT + 1];	/* by enum denial; DENIED_COUNT: granted */
 	uint64_t throttled;		/* attempts that were not tried, for those before them */
+	uint64_t connections;		/* pop3d's, one for each of a client's */
+	uint64_t waiting;		/* of those, not logged in and not over; asked of this verifier alone */
+	uint64_t unused[2];		/* over without a login: nobody tried; tried in vain */
 	struct histogram login;		/* from AUTH to the answer, the client's own part of the exchange included */
 };
 

@@ -151,11 +151,14 @@ print_spoold(FILE *f, const struct body_spool_figures *s)
 static void
 print_authd(FILE *f, const struct body_auth_figures *a)
 {
-	static const char *const results[DENIED_COUNT + 1] = {
+	static const char *const tried[] = { "none", "failed" }, *const results[DENIED_COUNT + 1] = {
 		[DENIED_CREDENTIALS] = "credentials", [DENIED_DELAY] = "delay", [DENIED_TEMPORARY] = "temporary",
 		[DENIED_PERMANENT] = "permanent", [DENIED_MECHANISM] = "mechanism", [DENIED_PROTOCOL] = "protocol", [DENIED_COUNT] = "ok",
 	};
 
+	gauge(f, "connections_waiting", "Connections that are not logged in now.", a->waiting);
+	counter(f, "connections", "Connections that could have logged in.", a->connections);
+	counters(f, "connections_unused", "Connections that ended without a login, by what was tried.", "tried", tried, a->unused, 2);
 	family(f, "logins", "counter", "Attempts to log in, by mechanism and result.");
 	for (uint32_t m = 0; m < MECHANISM_COUNT; m++)
 		for (uint32_t r = 0; r <= DENIED_COUNT; r++)

@@ -255,6 +255,30 @@ def test_metrics_of_logins_outlive_a_reload(running):
     assert value(metrics(running), "logins_total", mechanism="USER", result="ok") == 2
 
 
+def test_metrics_count_connections_without_a_login(running):
+    def settled(waiting, none, failed):
+        until = time.monotonic() + harness.TIMEOUT
+        while True:
+            figures = metrics(running)
+            got = (value(figures, "connections_waiting"), *(value(figures, "connections_unused_total", tried=t) for t in ("none", "failed")))
+            if got == (waiting, none, failed):
+                return value(figures, "connections_total")
+            assert time.monotonic() < until, got
+
+    before = settled(0, 0, 0)
+    with running.connect():
+        assert settled(1, 0, 0) == before + 1
+        with running.connect("box") as c:
+            assert settled(1, 0, 0) == before + 2      # who has logged in does not wait
+            c.quit()
+    settled(0, 1, 0)
+    with running.connect() as c:
+        c.ok(b"USER box")
+        c.err(b"PASS wrong-%s" % b"password")
+        settled(1, 1, 0)
+    assert settled(0, 1, 1) == before + 3
+
+
 def test_metrics_count_lock_waits(running):
     lock = running.mail / "box.lock"
     lock.write_text("%d\n" % os.getpid())
