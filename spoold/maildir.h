@@ -31,6 +31,8 @@ struct maildir {
 	char id[SESSION_ID_SIZE];	/* part of the names in tmp/ */
 	uint32_t hidden;		/* the next one's number */
 	struct intent deferred;		/* what it is still to move, all of it; the journal has it */
+	size_t reached;			/* so much of that is done: octets of its names */
+	bool decided;			/* there is no way back: where it was need not be known of what moves */
 	int journal;			/* of `deferred` */
 };
 

@@ -32,6 +32,7 @@ struct act {
 	int (*on)(struct maildir *d, const char *name);
 	bool dirty[PART_COUNT];		/* what it has changed */
 	int64_t deadline;		/* clock_ms(); ETIME after it; 0: none */
+	size_t reached;			/* with ETIME: all before this octet of the names is done */
 };
 
 static int
@@ -61,6 +62,8 @@ act_on_all(struct maildir *d, struct act *a, const struct intent *list)
 	for (const char *p = list->names; result == 0 && p < list->names + list->length; p += strlen(p) + 1) {
 		result = act_once(d, a, p, &missing);
 		if (result == 0 && a->deadline != 0 && ++done % 64 == 0 && clock_ms() > a->deadline) {
+			/* who was not where he was is still to be looked for: then it begins anew */
+			a->reached = missing.count == 0 ? (size_t)(p - list->names) + strlen(p) + 1 : 0;
 			errno = ETIME;
 			result = -1;
 		}
@@ -131,14 +134,15 @@ static int
 move_counted(struct maildir *d, const char *name, const char *to)
 {
 	size_t length = d->moved.length, length_as = d->moved_as.length;
-	uint32_t count = d->moved.count;
+	uint32_t count = d->moved.count, count_as = d->moved_as.count;
 
-	if (intent_add(&d->moved, name, strlen(name)) == 0 && intent_add(&d->moved_as, to, strlen(to)) == 0 &&
+	if ((d->decided || intent_add(&d->moved, name, strlen(name)) == 0) && intent_add(&d->moved_as, to, strlen(to)) == 0 &&
 	    rename_free(d->root, name, to) == 0)
 		return 0;
 	d->moved.length = length;
 	d->moved_as.length = length_as;
-	d->moved.count = d->moved_as.count = count;
+	d->moved.count = count;
+	d->moved_as.count = count_as;
 	return -1;
 }
 
@@ -300,6 +304,7 @@ remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, stru
 	if (result == 0 && (result = hide_all(d, a, &list, &decided)) == -1 && decided) {
 		/* It is durable already, and the client has waited long enough; or a half of it would be left. */
 		d->deferred = list;
+		d->reached = a->reached;
 		d->journal = journal;
 		a->dirty[PART_NEW] = a->dirty[PART_CUR] = true;
 		t->deferred = true;
@@ -325,10 +330,13 @@ maildir_complete(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
 	struct act a = { .on = way_out(d) };
+	struct intent rest = { .names = d->deferred.names + d->reached, .length = d->deferred.length - d->reached };
 	int result;
 
-	/* those that were moved before the time was over are not where they were, and so count as gone */
-	result = act_on_all(d, &a, &d->deferred);
+	d->decided = true;
+	intent_free(&d->moved);
+	/* where it begins anew, what was moved before the time was over is not where it was, and so counts as gone */
+	result = act_on_all(d, &a, &rest);
 	a.dirty[PART_NEW] = a.dirty[PART_CUR] = true;
 	if (result == 0)
 		result = sync_parts(d, &a);
