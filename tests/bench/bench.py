@@ -273,8 +273,14 @@ class Bench:
 
     def hold(self, server, user, scenario, *args):
         """A client with connections that are open until its standard input ends."""
-        client = subprocess.Popen([self.client, "-p", str(server.port), "-u", user, "-w", sv.PASSWORD, *map(str, args), scenario],
+        return self.holds(server, self.hold_begin(server, user, scenario, *args))
+
+    def hold_begin(self, server, user, scenario, *args):
+        """The same, without waiting until they are."""
+        return subprocess.Popen([self.client, "-p", str(server.port), "-u", user, "-w", sv.PASSWORD, *map(str, args), scenario],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def holds(self, server, client):
         if not client.stdout.readline():
             raise SystemExit("bench: %s: no sessions could be held" % server.name)
         return client
@@ -334,7 +340,7 @@ def numbers(text):
 
 
 def ended(*_):
-    raise SystemExit("bench: ended")
+    raise KeyboardInterrupt     # no SystemExit, which is what a server that does not do its part costs
 
 
 def options_parse():

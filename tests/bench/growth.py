@@ -20,7 +20,8 @@ SIZES, LEVELS = (10, 100, 1000, 10000, 100000, 1000000), (1, 10, 100, 1000, 5000
 SLOW, TOO_LONG = 30, 120        # seconds: no larger mailbox after this; and no longer than this is waited
 MEMORY_LEFT = 4 << 20           # KiB
 MANY = 10000                    # the number of the first of many users
-AT_ONCE = 1000                  # so many more sessions are asked for at once, and then said
+AT_ONCE = 1000                  # so many more sessions are asked for at once, and then said,
+CLIENTS = 4                     # by so many clients
 
 
 def scenario(bench):
@@ -139,8 +140,12 @@ def hold(bench, s, kind, clients, held, level):
     start = s.meter.milliseconds()
     for first in range(held, level, AT_ONCE):
         last = min(level, first + AT_ONCE)
+        step = -(-(last - first) // CLIENTS)
+        begun = [bench.hold_begin(s, sv.user(kind, ""), "hold", "-b", MANY + n, "-c", min(step, last - n)) for n in range(first, last, step)]
+        clients += begun
         try:
-            clients.append(bench.hold(s, sv.user(kind, ""), "hold", "-b", MANY + first, "-c", last - first))
+            for c in begun:
+                bench.holds(s, c)
         except SystemExit as e:
             note("growth: %s holds no %d sessions: %s" % (s.name, level, e))
             bench.figures.say(sessions_row(level), "PSS in total", "MiB", "less", s.name, "none beyond %d" % first)

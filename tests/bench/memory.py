@@ -6,7 +6,6 @@ processes are looked at every millisecond. A process's memory "at its most" is a
 """
 import pathlib
 import select
-import subprocess
 import time
 
 import servers as sv
@@ -36,7 +35,7 @@ def states(bench, s, kind, count):
         note("memory %s, %d: %s" % (kind, count, state))
         s.stop()        # so that no worker lingers with something else
         s.start()
-        client = client_start(bench, s, sv.user(kind, ""), "hold", "-b", sv.BIG, "-c", 1)
+        client = bench.hold_begin(s, sv.user(kind, ""), "hold", "-b", sv.BIG, "-c", 1)
         found = watch(s, client)
         client.stdin.close()
         client.wait()
@@ -48,7 +47,7 @@ def states(bench, s, kind, count):
     most = look(s, {}, "VmRSS").get("worker", [0])[0] + 1024
     yield "lingering", {"worker": look(s, {}, "VmRSS").get("worker", [0, 0])}
     note("memory %s, %d: update" % (kind, count))
-    client = client_start(bench, s, sv.user(kind, sv.BIG), "delete", "-x", "alternate")
+    client = bench.hold_begin(s, sv.user(kind, sv.BIG), "delete", "-x", "alternate")
     found = watch(s, client)
     if client.wait() != 0:
         raise SystemExit("bench: memory: the messages could not be deleted")
@@ -58,11 +57,6 @@ def states(bench, s, kind, count):
         look(s, found)
     yield "update", found
     bench.clear(s, kind)
-
-
-def client_start(bench, s, user, scenario, *args):
-    return subprocess.Popen([bench.client, "-p", str(s.port), "-u", user, "-w", sv.PASSWORD, *map(str, args), scenario], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE)
 
 
 def watch(s, client):
