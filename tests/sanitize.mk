@@ -15,7 +15,7 @@ asan-check: asan
 
 # What it finds is in build/valgrind, a file a process (where lines begin with --, valgrind speaks of itself).
 VALGRIND = valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite --num-callers=30 \
-	--child-silent-after-fork=no --log-file=$(abspath $(B))/valgrind/%p
+	--child-silent-after-fork=no --suppressions=$(abspath tests/valgrind.supp) --log-file=$(abspath $(B))/valgrind/%p
 VALGRIND_TESTS ?= $(patsubst %,tests/test_%.py,session commands shapes linger policy proxy limits language hostile login server_copy login_tls tls \
 	locks paths)
 # (with shared libraries, in which valgrind follows allocations; and without FORTIFY, whose memmove it takes for memcpy)

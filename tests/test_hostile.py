@@ -92,6 +92,7 @@ class Target:
         after = self.settle(before)
         assert {k: v[0] for k, v in after.items()} == {k: v[0] for k, v in before.items()}, "a process has ended"
         for kind, (pid, fds, memory) in after.items():
+            print("%s: %d descriptors before, %d after; %d KiB, %d KiB" % (kind, before[kind][1], fds, before[kind][2] >> 10, memory >> 10))
             assert fds <= before[kind][1], "%s has %d descriptors, had %d" % (kind, fds, before[kind][1])
             assert memory <= before[kind][2] + GROWTH, "%s has %d octets, had %d" % (kind, memory, before[kind][2])
         assert not re.search(r"event=(child|worker)-died", self.p.log())
