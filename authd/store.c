@@ -353,12 +353,24 @@ remove_unfinished(const char *path)
 		unlink(unfinished);
 }
 
+/*
+ * Berkeley DB writes whole pages, and puts nothing where it has nothing to say: without this, what this process had in
+ * its memory before would be in the file.
+ */
+static void *
+zeroed(size_t size)
+{
+	return calloc(1, size);
+}
+
 /* Berkeley DB is given no environment: no region files, no locks, and its complaints go nowhere; ours go to the log. */
 int
 db_open(DB **db, const char *path, uint32_t flags, uint32_t cache)
 {
-	int error = db_create(db, NULL, 0);
+	int error = db_env_set_func_malloc(zeroed);
 
+	if (error == 0)
+		error = db_create(db, NULL, 0);
 	if (error != 0)
 		return db_errno(error);
 	if ((flags & DB_CREATE) != 0)

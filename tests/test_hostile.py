@@ -2,7 +2,6 @@
 
 POSTERN_HOSTILE is how many packets each attack sends: 3,000 unless it is set; 100,000 for the long version.
 """
-import contextlib
 import json
 import os
 import pathlib
@@ -65,10 +64,13 @@ class Target:
                 kind = harness.process_name(pid)
                 if kind in ("worker", "locker", "authd: pam try"):
                     continue
-                found[kind] = (pid, 0, 0)
-                with contextlib.suppress(PermissionError):
+                try:
                     memory = re.search(r"^Rss:\s+(\d+) kB", pathlib.Path("/proc/%d/smaps_rollup" % pid).read_text(), re.M)
                     found[kind] = (pid, len(os.listdir("/proc/%d/fd" % pid)), int(memory[1]) * 1024)
+                except PermissionError:
+                    found[kind] = (pid, 0, 0)
+                except (FileNotFoundError, ProcessLookupError):
+                    pass    # it was about to become a worker, and has ended
         return found
 
     def kinds(self):

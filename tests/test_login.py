@@ -380,8 +380,19 @@ def test_last_use_of_an_app_password(login):
     assert login.authctl("app", "list", "u").stdout.decode().split("\t")[5].startswith("20")
 
 
-def test_many_are_remembered(login):
-    """More than fits the first pages of the file: writing it down needs nothing that the verifier may not do."""
+@pytest.fixture
+def perturbed(monkeypatch, request):
+    """libc fills memory that it gives, and that it gets back."""
+    monkeypatch.setenv("MALLOC_PERTURB_", str(0xa5))
+    return request.getfixturevalue("login")
+
+
+def test_many_are_remembered(perturbed):
+    """
+    More than fits the first pages of the files: writing it down needs nothing that the verifier may not do. Berkeley DB writes whole pages: where it
+    puts nothing is zero, and not what the process had in its memory before.
+    """
+    login = perturbed
     path = login.dir / "many"
     path.write_text("".join("m%d:{PLAIN}password::::::\n" % i for i in range(80)))
     login.own(path)
@@ -389,8 +400,12 @@ def test_many_are_remembered(login):
     for i in range(80):
         assert b"[AUTH]" not in plain(login, "m%d" % i, "password")
     assert login.stop_daemon("authd") == 0
-    assert (login.dir / "state" / "authd" / "memory.db").stat().st_size > 40000
+    memory = login.dir / "state" / "authd" / "memory.db"
+    assert memory.stat().st_size > 40000
     assert not any(b"child-died" in x for x in login.daemon("authd").lines)
+    for data in (memory.read_bytes(), (login.dir / "users.db").read_bytes()):
+        assert bytes(1000) in data
+        assert b"\x5a" * 16 not in data and b"\xa5" * 16 not in data, "of the process's memory"
 
 
 SHA512 = "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"     # "password"
