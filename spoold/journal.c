@@ -1252,7 +1252,7 @@ edges_agree(struct update *u)
 	    either(is + MARK_EDGE, u->h.mark + MARK_EDGE, under + MARK_EDGE, e.tail_length);
 }
 
-/* Is the mailbox what this journal, in its phase, can have left of it? 1, 0, -1 with errno. */
+/* model: agree(). Is the mailbox what this journal, in its phase, can have left of it? 1, 0, -1 with errno. */
 static int
 mailbox_agrees(struct update *u)
 {

@@ -1142,6 +1142,7 @@ mbox_cut_journaled(struct mbox *b, const struct cuts *c, off_t size, bool archiv
 
 	if (archives && mbox_archive(b, c, journal, &before) == -1)	/* model: ARCHIVE */
 		return JOURNAL_UNCHANGED;
+	/* model: told, and with it the answer, after this and before TRUNCATE */
 	enum journal_outcome outcome = promises && journal != -1 ?
 	    journal_promise(b->fd, journal, c->range, c->count, size) : journal_apply(b->fd, journal, c->range, c->count, size);
 	int saved = errno;

@@ -625,7 +625,12 @@ claim_held(const struct session *me, const struct body_claim *claim, struct body
 		return;
 	}
 	/* another spoold's, or another program's */
-	answer->since = started_at(lock_holder((dev_t)claim->device, (ino_t)claim->inode));
+	pid_t holder = lock_holder((dev_t)claim->device, (ino_t)claim->inode);
+	answer->since = started_at(holder);
+	/* or a recovery's that has not yet come to say so */
+	for (const struct session *s = sessions; s != NULL; s = s->next)
+		if (s->pid == holder && s->job.kind == JOB_RECOVER)
+			answer->ended = 1;
 }
 
 static void

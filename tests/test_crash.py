@@ -203,6 +203,71 @@ def test_worker_killed(tools, postern, store, deletion, parent_too):
     print("%s, %s: %d kills" % (store, deletion, kills))
 
 
+class LargeDrop(Drop):
+    """An mbox of which so much goes that it is promised in a journal, answered, and only then cut off (PROMISE_FROM in spoold/mbox.c)."""
+
+    MESSAGES = MESSAGES[:3] + [b"Subject: large %d\n\n" % i + b"a line that is like all the others in here\n" * 140000 for i in range(3)]
+
+    def __init__(self, postern, archives=False):
+        self.postern, self.store, self.archives, self.names = postern, "mbox", archives, None
+        self.path = postern.user("crash", "mbox", self.MESSAGES)
+        self.before = self.look()
+
+    def expected(self, deleted, delivered):
+        return harness.mbox([m for i, m in enumerate(self.MESSAGES, 1) if i not in deleted] + ([NEW] if delivered else []))
+
+
+@pytest.mark.parametrize("parent_too", [False, True], ids=["worker", "worker-and-parent"])
+@pytest.mark.parametrize("deleted", [[1, 2, 3, 4, 5, 6], [4, 5, 6], [1, 4, 5, 6]] if ALL else [[1, 2, 3, 4, 5, 6]], ids=lambda d: "".join(map(str, d)))
+def test_killed_after_the_answer(tools, postern, deleted, parent_too):
+    """What was answered before the mailbox was cut off is done, by whoever opens it next; and what arrives meanwhile stays."""
+    drop, answered = LargeDrop(postern), 0
+    postern.start()
+    for delivers in (False, True):
+        for stop in itertools.count(1 if ALL else 8, 1 if ALL else 37 if parent_too else 19):
+            await_workers(postern)
+            drop.reset()
+            spoold = postern.daemon("spoold")
+            c = postern.connect("crash")
+            for number in deleted:
+                c.ok(b"DELE %d" % number)
+            (worker, _), = harness.children(spoold.pid)
+            killer = subprocess.Popen([tools / "killer", str(stop), str(worker), *([str(spoold.pid)] if parent_too else [])], stdout=subprocess.PIPE,
+                text=True)
+            with killer:
+                if killer.stdout.readline() != "ready\n":
+                    killer.wait()
+                    pytest.skip("NOT RUN: this user may not trace the worker")
+                c.send(b"QUIT\r\n")
+                answer = c.line()
+                c.close()
+                ended = killer.stdout.readline().split()
+            assert harness.wait_pid(worker), "the worker lives on"
+            whole = drop.path.stat().st_size == len(drop.before)
+            if ended[0] == "killed" and parent_too:
+                assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
+                spoold.wait_gone(10)
+            drop.age_dotlock()
+            if delivers:
+                drop.deliver()
+            if ended[0] == "killed" and parent_too:
+                postern.start("spoold")
+            await_workers(postern)
+            with postern.connect("crash") as d:
+                count = d.stat()[0]
+                assert d.quit().startswith(b"+OK")
+            now, what = drop.look(), "deleting %s, %s, delivered %s, answer %r" % (deleted, ended, delivers, answer)
+            after = now == drop.expected(deleted, delivers)
+            assert after or now == drop.expected([], delivers), "%s: neither before nor after (%d octets)" % (what, len(now))
+            assert after or not answer.startswith(b"+OK"), "%s: the client was told that it is done" % what
+            assert count == len(drop.MESSAGES) + delivers - (len(deleted) if after else 0), what
+            answered += whole and answer.startswith(b"+OK")
+            if ended[0] == "ended":
+                assert after and answer.startswith(b"+OK"), what
+                break
+    assert answered > 0 or not ALL, "no kill was between the answer and the truncation"
+
+
 def test_parent_killed(tools, postern, store):
     """Only spoold's parent is killed, at any call of a worker at QUIT, which goes on: another spoold keeps off until it has ended, and then all
     is as it was or as it was to be."""

@@ -6,6 +6,11 @@
  * is 0, `left` 2, and the doomed end the cells 2 and 3. What is delivered are twins of the doomed end first (3, then
  * 4), so that neither size nor content could tell a mailbox that was truncated, and had mail, from one that was not.
  *
+ * A rewriter takes the lock as deliverers do, takes any cell out, and writes all the rest anew, whatever it finds: after a power cut, or a
+ * kill of all of spoold, that may be a mailbox half moved. Then the journal may be set aside, with all that it has, and
+ * messages may be there twice; but none that is unmarked, and that the rewriter itself has not taken out, is lost.
+ * So that twins can be told apart here, what is delivered has the bit MAIL, which nobody else looks at.
+ *
  * What memory has and what the disk has are two things. A write goes to memory, and to the disk or not: decided at
  * once, which gives every subset of what was not synced. A truncation that did not reach the disk may have zeroed the
  * rest of the block it cut (`block`: one cell or both of the doomed end), and what is appended then reaches the disk
@@ -21,8 +26,15 @@
 #ifndef MAILS
 #define MAILS 3
 #endif
+#ifndef REWRITES
+#define REWRITES 0
+#endif
 #define ROOM 12
-#define MARKED 9			/* a cell that the mark is on */
+#define HEAD 16				/* the head of the mark is on this cell, or its tail */
+#define TAIL 32
+#define MAIL 64
+#define OCTETS(at)	(mem[at] & 63)
+#define WHO(at)		(mem[at] & 79)
 #define COMMITTED 1
 #define SEALED 2
 
@@ -34,10 +46,14 @@ bool block;				/* both cells of the doomed end are in the block that the truncat
 bool payload, payload_disk, header, header_disk;	/* the journal: what is saved, and the header */
 byte extra_mem[4], extra_disk[4];	/* what was appended, saved */
 byte turn_mem[2], turn_disk[2], phase_mem[2], phase_disk[2], count_mem[2], count_disk[2];	/* the slots */
+byte under_mem[4], under_disk[4];	/* in them: what EXTEND found in what was then doomed */
 
 byte expected[8], expected_size;	/* what deliverers have said they have, and what a power cut left of what they had not */
 bool told;				/* the client was told +OK */
-bool durable;				/* the journal was committed: it must come to pass */
+bool durable;				/* the journal was sealed: it must come to pass */
+byte rewrites = REWRITES;
+bool rewritten;
+bool need[2] = true;			/* 2 and 4: nobody else has taken them out, and no journal was set aside that has them */
 byte arch, arch_disk;			/* server-copy = archive: how much of what is marked is there; 2 is all */
 bool note, note_disk;			/* in the journal: where the archive ended before */
 byte crashes = CRASHES;
@@ -97,6 +113,7 @@ inline sync_journal()
 	payload_disk = payload;
 	header_disk = header;
 	note_disk = note;
+	under_disk[0] = under_mem[0]; under_disk[1] = under_mem[1]; under_disk[2] = under_mem[2]; under_disk[3] = under_mem[3];
 	turn_disk[0] = turn_mem[0]; phase_disk[0] = phase_mem[0]; count_disk[0] = count_mem[0];
 	turn_disk[1] = turn_mem[1]; phase_disk[1] = phase_mem[1]; count_disk[1] = count_mem[1];
 	extra_disk[0] = extra_mem[0]; extra_disk[1] = extra_mem[1]; extra_disk[2] = extra_mem[2]; extra_disk[3] = extra_mem[3]
@@ -117,6 +134,7 @@ inline power_cut()
 	header = header_disk;
 	arch = arch_disk;
 	note = note_disk;
+	under_mem[0] = under_disk[0]; under_mem[1] = under_disk[1]; under_mem[2] = under_disk[2]; under_mem[3] = under_disk[3];
 	turn_mem[0] = turn_disk[0]; phase_mem[0] = phase_disk[0]; count_mem[0] = count_disk[0];
 	turn_mem[1] = turn_disk[1]; phase_mem[1] = phase_disk[1]; count_mem[1] = count_disk[1];
 	extra_mem[0] = extra_disk[0]; extra_mem[1] = extra_disk[1]; extra_mem[2] = extra_disk[2]; extra_mem[3] = extra_disk[3]
@@ -134,9 +152,11 @@ inline take_turn(p)
 	turn++;
 	phase = p;
 	turn_mem[turn % 2] = turn; phase_mem[turn % 2] = p; count_mem[turn % 2] = extra;
+	under_mem[2 * (turn % 2)] = under[0]; under_mem[2 * (turn % 2) + 1] = under[1];
 	if
 	:: true
-	:: turn_disk[turn % 2] = turn; phase_disk[turn % 2] = p; count_disk[turn % 2] = extra
+	:: turn_disk[turn % 2] = turn; phase_disk[turn % 2] = p; count_disk[turn % 2] = extra;
+		under_disk[2 * (turn % 2)] = under[0]; under_disk[2 * (turn % 2) + 1] = under[1]
 	:: turn_disk[turn % 2] = 0
 	fi
 }
@@ -159,13 +179,39 @@ inline take_turn(p)
 #define NEW(n)	((n) == 0 -> 2 : ((n) == 1 -> 4 : extra_mem[(n) - 2]))
 #define LEFT	(2 + extra)
 #define SIZE	(4 + extra)
-#define THERE	(mem_size >= SIZE && (mem[LEFT] == MARKED || mem[LEFT + 1] == MARKED || (mem[LEFT] == 0 && mem[LEFT + 1] == 0)))
+#define THERE	(mem_size >= SIZE && ((mem[LEFT + 1] & TAIL) != 0 || (mem[LEFT] == 0 && mem[LEFT + 1] == 0)))
+
+/* Is the mailbox what this journal, in its phase, can have left of it? The mark is only a part of the cell that it is on. */
+#define MOVED	(OCTETS(0) == 2 && OCTETS(1) == 4)
+#define EITHER	((OCTETS(0) == 1 || OCTETS(0) == 2) && (OCTETS(1) == 2 || OCTETS(1) == 4))
+#define EDGES	((mem[LEFT] & TAIL) == 0 && (mem[LEFT + 1] & HEAD) == 0)
+#define DOOMED	((OCTETS(LEFT) == under[0] || OCTETS(LEFT) == (under[0] | HEAD)) && \
+	(OCTETS(LEFT + 1) == under[1] || OCTETS(LEFT + 1) == (under[1] | TAIL)))
+
+inline agree()
+{
+	there = phase == COMMITTED || THERE;
+	agrees = mem_size >= (there -> SIZE : LEFT);
+	if
+	:: agrees && phase == COMMITTED && extra == 0 -> agrees = EITHER && EDGES
+	:: agrees && phase == COMMITTED && extra > 0 -> agrees = EITHER && DOOMED
+	:: agrees && phase == SEALED ->
+		agrees = MOVED && (there || mem_size == LEFT || (mem[LEFT] & HEAD) == 0);
+		n = 0;
+		do
+		:: n < extra -> agrees = agrees && OCTETS(2 + n) == (extra_mem[n] & 63); n++
+		:: else -> break
+		od;
+		n = 0
+	:: else
+	fi
+}
 
 /*
  * The mailbox is as before or as after, and then what was delivered. Zeros (the size of a mail that was cut off by a
  * power cut, without its octets) are no mail, and may be there or not.
  */
-inline check()
+inline check_exact()
 {
 	before = mem[0] == 1;
 	after = !before;
@@ -188,17 +234,74 @@ inline check()
 	assert(n == (before -> 4 : 2) + expected_size);
 	assert(after || !(told || durable));
 	assert(before || arch == 2);
-	assert(after || arch == 0 || unsure);
+	assert(after || arch == 0 || unsure)
+}
+
+inline is_there(who)
+{
+	i = 0;
+	do
+	:: i < mem_size && WHO(i) != who -> i++
+	:: else -> break
+	od;
+	assert(i < mem_size)
+}
+
+/* After a rewriter: nothing is lost. */
+inline check_there()
+{
+	if
+	:: need[0] -> is_there(2)
+	:: else
+	fi;
+	if
+	:: need[1] -> is_there(4)
+	:: else
+	fi;
+	n = 0;
+	do
+	:: n < expected_size ->
+		if
+		:: expected[n] != 0 -> is_there(expected[n])
+		:: else
+		fi;
+		n++
+	:: else -> break
+	od
+}
+
+inline check()
+{
+	if
+	:: rewritten -> check_there()
+	:: else -> check_exact()
+	fi;
 	i = 0;
 	n = 0;
 	after = false;
 	before = false
 }
 
+/* Nobody has to have this one any more. */
+inline let_go(who)
+{
+	n = 0;
+	do
+	:: n < expected_size ->
+		if
+		:: expected[n] == (who) -> expected[n] = 0
+		:: else
+		fi;
+		n++
+	:: else -> break
+	od;
+	n = 0
+}
+
 proctype postern()
 {
-	byte i, n, extra, turn, phase, opens = 1;
-	bool after, before, done, last, applying = true, unsure = false;
+	byte i, n, k, extra, turn, phase, opens = 1, under[2];
+	bool after, before, done, last, there, agrees, applying = true, unsure = false;
 
 	/* apply: it has the lock, and has looked at what is there */
 	/* NOTE */
@@ -219,14 +322,15 @@ proctype postern()
 	/* COMMIT */
 	atomic { header = true; if :: true :: header_disk = true fi };
 	MAY_DIE;
-	atomic { sync_journal(); durable = true };
+	atomic { sync_journal() };
 	MAY_DIE;
 	goto move;
 
-undo:	/* UNDO: as it was, and only then is the journal no longer one */
+undo:	/* UNDO: as it was, and only then is the journal no longer one. So does recovery with what was not sealed */
 	applying = false;
+	assert(!told);
 	if
-	:: phase == SEALED ->
+	:: turn > 0 ->
 		atomic { take_turn(COMMITTED) };
 		MAY_DIE;
 		atomic { sync_journal() };
@@ -236,7 +340,7 @@ undo:	/* UNDO: as it was, and only then is the journal no longer one */
 	n = 0;
 	do
 	:: n < 4 ->
-		atomic { write(n, n + 1); n++ };
+		atomic { k = (n < 2 -> n + 1 : WHO(n)); write(n, k); k = 0; n++ };
 		MAY_DIE
 	:: else -> break
 	od;
@@ -272,7 +376,7 @@ crashed:
 	};
 
 open:	/* recover */
-	atomic { !locked -> locked = true; i = 0; n = 0; extra = 0; turn = 0; phase = 0; done = false };
+	atomic { !locked -> locked = true; i = 0; n = 0; extra = 0; turn = 0; phase = 0; done = false; under[0] = 0; under[1] = 0 };
 	atomic { sync_journal(); sync_mbox() };
 	MAY_DIE;
 	atomic {
@@ -285,26 +389,31 @@ open:	/* recover */
 			goto dropping				/* TORN */
 		:: else
 		fi;
-		durable = true;
 		phase = COMMITTED;
 		if
-		:: turn_mem[0] > turn_mem[1] -> turn = turn_mem[0]; phase = phase_mem[0]; extra = count_mem[0]
-		:: turn_mem[1] > turn_mem[0] -> turn = turn_mem[1]; phase = phase_mem[1]; extra = count_mem[1]
+		:: turn_mem[0] > turn_mem[1] -> turn = turn_mem[0]; phase = phase_mem[0]; extra = count_mem[0];
+			under[0] = under_mem[0]; under[1] = under_mem[1]
+		:: turn_mem[1] > turn_mem[0] -> turn = turn_mem[1]; phase = phase_mem[1]; extra = count_mem[1];
+			under[0] = under_mem[2]; under[1] = under_mem[3]
+		:: else
+		fi;
+		agree();
+		assert(agrees || rewritten);
+		if
+		:: !agrees -> goto foreign
 		:: else
 		fi;
 		if
-		:: phase == SEALED && !THERE ->
-			assert(mem_size >= LEFT);		/* else FOREIGN */
+		:: !there ->
+			durable = true;
 			done = true;
 			goto dropping				/* DONE */
+		:: there && phase == COMMITTED && extra == 0 ->
+			assert(!durable);
+			goto undo
 		:: else
 		fi;
-		assert(mem_size >= SIZE);			/* else FOREIGN */
-		if
-		:: phase == COMMITTED && extra == 0 ->
-			assert((mem[0] == 1 || mem[0] == 2) && (mem[1] == 2 || mem[1] == 4))
-		:: else
-		fi
+		durable = true
 	};
 	if
 	:: mem_size > SIZE ->
@@ -321,7 +430,7 @@ open:	/* recover */
 			n = 0
 		};
 		MAY_DIE;
-		atomic { sync_journal(); extra = mem_size - 4; take_turn(COMMITTED) };
+		atomic { sync_journal(); extra = mem_size - 4; under[0] = OCTETS(LEFT); under[1] = OCTETS(LEFT + 1); take_turn(COMMITTED) };
 		MAY_DIE;
 		atomic { sync_journal() };
 		MAY_DIE
@@ -345,9 +454,9 @@ move:
 	od;
 	n = 0;
 	/* MARK */
-	atomic { write(LEFT, MARKED) };
+	atomic { k = mem[LEFT] | HEAD; write(LEFT, k); k = 0 };
 	MAY_DIE;
-	atomic { write(LEFT + 1, MARKED) };
+	atomic { k = mem[LEFT + 1] | TAIL; write(LEFT + 1, k); k = 0 };
 	MAY_FAIL;
 	MAY_DIE;
 	atomic { sync_mbox() };
@@ -356,9 +465,14 @@ move:
 	atomic { take_turn(SEALED) };
 	MAY_FAIL;
 	MAY_DIE;
-	atomic { sync_journal() };
+	atomic { sync_journal(); durable = !applying };
 	MAY_FAIL;
+	if
+	:: true
+	:: atomic { applying -> told = true; durable = true; applying = false }	/* journal_promise: the answer may leave now */
+	fi;
 	MAY_DIE;
+	MAY_FAIL;
 
 truncating:
 	/* TRUNCATE */
@@ -368,6 +482,27 @@ truncating:
 	applying = false;
 	MAY_DIE;
 
+	goto dropping;
+
+foreign:
+	/* What recovery does not act on is set aside, with what it has. The mark is taken off where it is where it was put. */
+	atomic {
+		if
+		:: mem_size > LEFT && (mem[LEFT] & HEAD) != 0 -> mem[LEFT] = mem[LEFT] & 111; disk[LEFT] = mem[LEFT]
+		:: else
+		fi;
+		if
+		:: mem_size > LEFT + 1 && (mem[LEFT + 1] & TAIL) != 0 -> mem[LEFT + 1] = mem[LEFT + 1] & 95; disk[LEFT + 1] = mem[LEFT + 1]
+		:: else
+		fi;
+		need[0] = false; need[1] = false;
+		k = 0;
+		do
+		:: k < extra -> let_go(extra_mem[k] & 79); k++
+		:: else -> break
+		od;
+		k = 0
+	};
 	goto dropping;
 
 unarchive:
@@ -412,7 +547,7 @@ inline power_in_delivery(start)
 	:: undone ->
 		/* The doomed end came back. If it is to be taken for mail (the block held all of it, and the mail is over it), then so be it. */
 		if
-		:: disk[edge] == MARKED || disk[edge + 1] == MARKED || (disk[edge] == 0 && disk[edge + 1] == 0)
+		:: (disk[edge + 1] & TAIL) != 0 || (disk[edge] == 0 && disk[edge + 1] == 0)
 		:: else ->
 			assert(disk[edge] != 0);
 			expect(disk[edge]);
@@ -434,7 +569,7 @@ proctype deliverer()
 	do
 	:: mails == MAILS -> break
 	:: mails < MAILS ->
-		atomic { !locked -> locked = true; start = mem_size; what = 3 + mails };
+		atomic { !locked -> locked = true; start = mem_size; what = MAIL + 3 + mails };
 		atomic { write(start, what) };
 		if
 		:: atomic { sync_mbox(); expect(what); mails++ }
@@ -444,6 +579,37 @@ proctype deliverer()
 		atomic { locked = false; start = 0; what = 0 }
 	od;
 	all_delivered = true
+}
+
+/* Another program that takes a message out, and writes what it finds anew. */
+proctype rewriter()
+{
+	byte i, n, k;
+
+	do
+	:: rewrites == 0 -> break
+	:: rewrites > 0 ->
+		atomic {
+			!locked -> rewrites--;
+			do
+			:: k + 1 < mem_size -> k++
+			:: break
+			od;
+			if
+			:: WHO(k) == 2 -> need[0] = false
+			:: WHO(k) == 4 -> need[1] = false
+			:: else -> let_go(WHO(k))
+			fi;
+			do
+			:: k + 1 < mem_size -> mem[k] = mem[k + 1]; k++
+			:: else -> break
+			od;
+			mem_size--;
+			rewritten = true;
+			k = 0;
+			sync_mbox()
+		}
+	od
 }
 
 init
@@ -457,6 +623,7 @@ init
 		fi;
 		locked = true;
 		run postern();
+		run rewriter();
 		run deliverer()
 	}
 }
