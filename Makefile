@@ -81,7 +81,7 @@ ZSHDIR = $(PREFIX)/share/zsh/site-functions
 EXAMPLES = $(PREFIX)/share/postern
 
 UNITS_SYSTEMD = $(notdir $(wildcard etc/systemd/*.socket etc/systemd/*.service etc/systemd/*.timer))
-DOCUMENTS = README.md NEWS INSTALL LICENSE $(wildcard README.fr.md INSTALL.fr doc/*.md)
+DOCUMENTS = README.md NEWS INSTALL LICENSE $(wildcard README.fr.md INSTALL.fr docs/MIGRATION.md)
 COMPLETED = authctl spoolctl pop3d authd spoold
 # What a program or its folder is called in the files that are installed beside it: they are written for PREFIX=/usr/local.
 PLACES = sed 's,@LIBEXECDIR@,$(LIBEXECDIR),g; s,@SYSCONFDIR@,$(SYSCONFDIR),g; s,@SBINDIR@,$(SBINDIR),g; \

@@ -21,12 +21,20 @@ FIGURES = ["first open", "repeat open", "STAT+LIST+UIDL", "CPU", "PSS in total",
 SERVERS = ["postern", "dovecot", "dovecot-hp", "courier", "cyrus", "mailutils", "popa3d", "copy", "floor"]
 HEAD = """# Figures
 
-Made by `make bench BENCH_FLAGS=--record` (and `BENCH="growth memory"` for the last ones), on one machine: all servers in one run, in turn, on
-loopback, mail in the page cache. Medians, and in brackets the least and the most. CPU time is the server's alone, all its processes together. What
+Made by `make bench BENCH_FLAGS=--record` (and `make bench BENCH="growth memory" BENCH_FLAGS=--record` for the last ones), on one machine: all
+servers in one run, in turn, on loopback, mail in the page cache. Medians, and in brackets the least and the most. CPU time is the server's alone, all its processes together. What
 each server is, and how it is set up, is in [tests/bench](../tests/bench): Debian's packages, passwords cheap for all alike. *floor* is no mail server:
 one process that sends the same octets from memory, without login or disk. *copy* is the file system alone: the file copied and shifted with fsync.
 Seconds are wall-clock time as the client sees it; on a busy machine the CPU time is the steadier figure.
 
+"""
+
+GROWTH_HEAD = """Done in pieces (`--only mbox --sizes 1000000`, say), the largest of them while much other work ran on the same two cores:
+compare within a row, and not down a column. A server whose open took longer than half a minute was not asked
+for more messages. An empty field was not measured.
+"""
+MEMORY_HEAD = """What the worker and pop3d take of one large mailbox, from a process's birth to its most (VmHWM; *lingering*: what the worker keeps when
+its session is over, RSS), and what of that grows with the messages *beside the catalogue*, which both share. *update* deletes every second message.
 """
 
 
@@ -91,10 +99,10 @@ def write(docs, figures, facts):
     text += ", ".join("%s %s" % (n, v) if v else n for n, v in kept["facts"]["servers"].items() if n != "floor") + ".\n"
     for name, rows in sections(kept["rows"]).items():
         if name != "growth":
-            text += "\n## %s (%s)\n\n%s" % (name.capitalize(), max(r["date"] for r in rows), table(rows))
+            text += "\n## %s (%s)\n\n%s%s" % (name.capitalize(), max(r["date"] for r in rows), MEMORY_HEAD + "\n" if name == "memory" else "", table(rows))
     grown = sorted((r for r in kept["rows"] if r["row"].startswith("growth")), key=growth_order)
     if grown:
-        text += "\n## Growth (%s)\n" % max(r["date"] for r in grown)
+        text += "\n## Growth (%s)\n\n" % max(r["date"] for r in grown) + GROWTH_HEAD
         for name, kind, what, figure, title, y in PLOTS:
             lines = series(grown, kind, what, figure)
             if any(len(points) > 1 for points in lines.values()):

@@ -32,7 +32,9 @@ def put(bench, server, kind, count, octets):
     if not path.exists():
         note("a Maildir of %d messages" % count)
         path.parent.mkdir(exist_ok=True)
-        make.maildrop(kind, path, count, octets, sv.uid(kind, sv.BIG), cur=True)
+        half = path.with_suffix(".half")    # what is cut short here is nobody's
+        make.maildrop(kind, half, count, octets, sv.uid(kind, sv.BIG), cur=True)
+        os.rename(half, path)
         os.sync()
     else:
         warm(path)
