@@ -108,6 +108,7 @@ static const struct rule rules[] = {
 	STRING(RESOLVED, resolved, user) STRING(RESOLVED, resolved, mbox)
 	STRING(MAILDROP, maildrop, path) NUMBER(MAILDROP, maildrop, kind, 1 /* enum maildrop_kind */)
 	NUMBER(MEASURED, measured, what, MEASURED_COUNT - 1)
+	FLAG(LEFT, left, opened)
 	STRING(REOPEN, reopen, session) FLAG(REOPEN, reopen, no_delete)
 	STRING(HASH, hash, hash) STRING(HASH, hash, password)
 	FLAG(HASHED, hashed, verdict) FLAG(HASHED, hashed, error)

@@ -602,11 +602,14 @@ struct body_idle {
 	uint64_t kept;			/* octets of memory in which it remembers the maildrop as it was */
 };
 
-/* MEASURED (MEASURED_SPENT) and IDLE in one. */
+/* MEASURED (MEASURED_SPENT) and IDLE in one; and MEASURED (MEASURED_OPEN, OPENED_READY) of a session so short that it was not told by itself. */
 struct body_left {
 	uint64_t kept;
 	uint64_t octets;
 	uint64_t messages;
+	uint64_t opened_ms;
+	uint32_t opened;		/* 1: opened_ms is to be counted */
+	uint32_t zero;
 };
 
 /*

@@ -34,6 +34,7 @@
 #define START_MS	2000		/* how long it may take to answer at start */
 #define RESTART_MS	3000		/* for which connections wait when the keeper goes, or is not there yet: authd may just be started */
 #define REST_MS		100		/* pause after an error that would come again at once */
+#define REAP_MS		10		/* children that end are not looked at one by one, if other things are to be done meanwhile */
 
 #define EVENTS		16		/* taken at once */
 #define NOBODY		UINT32_MAX
@@ -55,7 +56,7 @@ struct child {
 };
 
 /* What an event is of; in its lower half, which. */
-enum { OF_SIGNALS, OF_KEEPER, OF_LISTENER, OF_CHILD };
+enum { OF_SIGNALS, OF_ENDS, OF_KEEPER, OF_LISTENER, OF_CHILD };
 
 static struct {
 	struct conf *conf;
@@ -73,6 +74,8 @@ static struct {
 	int64_t rest_until;
 	bool resting;			/* no connection is waited for */
 	int events, signals;
+	int ends;			/* SIGCHLD alone, told of once until it is read */
+	int64_t reap_at;		/* a child has ended: when to look for all at the latest; 0: none has */
 	int keeper;			/* tells of the certificate chains, and by its end that they may have changed; -1: not there */
 	int64_t keeper_again;		/* when to try to reach it */
 	bool keeper_missed;		/* and it was said that it is not there */
@@ -419,6 +422,14 @@ child_ended(pid_t pid, int status)
 	state.count--;
 }
 
+/* The signal stays unread, so that of all that end until the next look there is no other. */
+static void
+child_told(void)
+{
+	if (state.reap_at == 0)
+		state.reap_at = clock_ms() + (state.stopping ? 0 : REAP_MS);
+}
+
 static void
 children_reap(void)
 {
@@ -427,6 +438,20 @@ children_reap(void)
 
 	while ((pid = (pid_t)sandbox_call(SYS_wait4, -1, (long)&status, WNOHANG, 0, 0)) > 0)
 		child_ended(pid, status);
+}
+
+/* When its time has come. */
+static void
+children_look(void)
+{
+	struct signalfd_siginfo info;
+
+	if (state.reap_at == 0 || clock_ms() < state.reap_at)
+		return;
+	state.reap_at = 0;
+	if (read(state.ends, &info, sizeof info) == -1 && errno != EAGAIN)
+		log_text(LOG_ERR, "children that end are not told of: %s", strerror(errno));
+	children_reap();
 }
 
 static void
@@ -656,9 +681,7 @@ on_signal(void)
 	do {
 		n = read(state.signals, info, sizeof info);
 		for (size_t i = 0; n > 0 && i < (size_t)n / sizeof *info; i++) {
-			if (info[i].ssi_signo == SIGCHLD)
-				children_reap();
-			else if (info[i].ssi_signo == SIGHUP)
+			if (info[i].ssi_signo == SIGHUP)
 				reload();
 			else {
 				state.leaving = info[i].ssi_signo == SIGUSR2;
@@ -670,16 +693,13 @@ on_signal(void)
 }
 
 static int
-signals_open(void)
+signals_open(const int *numbers, size_t count)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGUSR2);
+	for (size_t i = 0; i < count; i++)
+		sigaddset(&set, numbers[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -707,35 +727,63 @@ rest(bool resting)
 	state.resting = resting;
 }
 
-/* What there is within so many milliseconds, signals last: what they free is not taken for what it was. */
+/* How long to wait at most, if it was to be so long. */
+static int
+turn_limit(int milliseconds)
+{
+	if (state.reap_at == 0)
+		return milliseconds;
+	int64_t left = state.reap_at - clock_ms();
+	if (milliseconds != -1 && left > milliseconds)
+		return milliseconds;
+	return left > 0 ? (int)left : 0;
+}
+
+/*
+ * Children that have ended are counted no more before anything else is done. Then what children say, and only then connections: what is taken
+ * for one of these is not taken for what it was.
+ */
+static void
+serve_events(const struct epoll_event *events, long n)
+{
+	long ends = 0;
+
+	for (long i = 0; i < n; i++)
+		if (events[i].data.u64 >> 32 == OF_ENDS) {
+			child_told();
+			ends++;
+		}
+	if (state.reap_at != 0 && n > ends)
+		children_reap();
+	for (long i = 0; i < n; i++) {
+		if (events[i].data.u64 >> 32 == OF_KEEPER)
+			keeper_hear(0);
+		else if (events[i].data.u64 >> 32 == OF_CHILD)
+			child_speaks(&state.children[(uint32_t)events[i].data.u64]);
+	}
+	for (long i = 0; i < n; i++)
+		if (events[i].data.u64 >> 32 == OF_LISTENER)
+			connection_take(&state.listeners[(uint32_t)events[i].data.u64]);
+}
+
+/* What there is within so many milliseconds, signals last. */
 static void
 turn(int milliseconds)
 {
 	struct epoll_event events[EVENTS];
 	bool signalled = false;
+
+	milliseconds = turn_limit(milliseconds);
 #ifdef SYS_epoll_wait
 	long n = sandbox_call(SYS_epoll_wait, state.events, (long)events, EVENTS, milliseconds, 0);
 #else
 	long n = sandbox_call(SYS_epoll_pwait, state.events, (long)events, EVENTS, milliseconds, 0);
 #endif
 
-	for (long i = 0; i < n; i++) {
-		uint32_t which = (uint32_t)events[i].data.u64;
-		switch (events[i].data.u64 >> 32) {
-		case OF_SIGNALS:
-			signalled = true;
-			break;
-		case OF_KEEPER:
-			keeper_hear(0);
-			break;
-		case OF_LISTENER:
-			connection_take(&state.listeners[which]);
-			break;
-		case OF_CHILD:
-			child_speaks(&state.children[which]);
-			break;
-		}
-	}
+	serve_events(events, n);
+	for (long i = 0; i < n; i++)
+		signalled = signalled || events[i].data.u64 >> 32 == OF_SIGNALS;
+	children_look();
 	if (signalled)
 		on_signal();
 }
@@ -804,11 +852,13 @@ listener_run(struct conf *c, struct listener *listeners, unsigned count)
 	state.conf = c;
 	state.listeners = listeners;
 	state.listener_count = count;
-	state.signals = signals_open();
+	state.signals = signals_open((const int[]){ SIGTERM, SIGINT, SIGHUP, SIGUSR2 }, 4);
+	state.ends = signals_open((const int[]){ SIGCHLD }, 1);
 	state.events = epoll_create1(EPOLL_CLOEXEC);
-	if (state.signals == -1 || state.events == -1 || !tables_make((uint32_t)(c->max_connections + c->prefork + 1)))
+	if (state.signals == -1 || state.ends == -1 || state.events == -1 || !tables_make((uint32_t)(c->max_connections + c->prefork + 1)))
 		fatal("cannot start: %s", strerror(errno));
 	event_set(EPOLL_CTL_ADD, state.signals, EPOLLIN, OF_SIGNALS, 0);
+	event_set(EPOLL_CTL_ADD, state.ends, EPOLLIN | EPOLLET, OF_ENDS, 0);
 	for (uint32_t i = 0; i < count; i++)
 		listener_start(i);
 	credentials_prepare(c);

@@ -136,7 +136,7 @@ ask_idle(uint64_t kept)
 }
 
 void
-ask_left(uint64_t kept, const struct body_leave *spent)
+ask_left(uint64_t kept, const struct body_leave *spent, bool opened, int64_t opened_ms)
 {
 	struct message *m = &question;
 
@@ -144,6 +144,8 @@ ask_left(uint64_t kept, const struct body_leave *spent)
 	m->body.left.kept = kept;
 	m->body.left.octets = spent->octets;
 	m->body.left.messages = spent->messages;
+	m->body.left.opened = opened;
+	m->body.left.opened_ms = opened && opened_ms > 0 ? (uint64_t)opened_ms : 0;
 	tell(m);
 }
 

@@ -26,8 +26,8 @@ bool ask_since(dev_t device, ino_t inode, int64_t *since);
 void ask_measured(uint32_t what, uint32_t result, int64_t milliseconds, uint64_t count, uint64_t more);
 /* The session is over and nothing of it is open; `kept` octets remember the maildrop. No answer but the next session. */
 void ask_idle(uint64_t kept);
-/* The same, and what the client was sent, which has not been measured yet. */
-void ask_left(uint64_t kept, const struct body_leave *spent);
+/* The same, and what has not been measured yet: what the client was sent, and, if `opened`, how long it took to open. */
+void ask_left(uint64_t kept, const struct body_leave *spent, bool opened, int64_t opened_ms);
 
 /* 0 or an errno. */
 int ask_privileged(uint32_t what);

@@ -691,6 +691,8 @@ on_left(struct peer *p, struct message *in)
 {
 	struct body_measured spent = { .what = MEASURED_SPENT, .count = in->body.left.octets, .more = in->body.left.messages };
 
+	if (in->body.left.opened)
+		figures_measured(&(struct body_measured){ .what = MEASURED_OPEN, .result = OPENED_READY, .milliseconds = in->body.left.opened_ms });
 	figures_measured(&spent);
 	session_rests(p->session, in->body.left.kept);
 }

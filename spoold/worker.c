@@ -31,9 +31,12 @@ static bool over;			/* the session is */
 static bool spent;			/* and POP3D has said what it took */
 static struct body_leave leaving;	/* with LEAVE, and then the parent */
 static bool untold;			/* does not know it yet */
+static bool opened;			/* nor of the opening, which took */
+static int64_t opened_ms;
 static struct message received, sent;	/* not on the stack: each would dirty pages of it, which an idle worker keeps */
 
 #define TRIM_FROM	(64u << 10)
+#define OPENED_TELL_MS	50		/* a session that is over by then tells of its opening and its end in one */
 
 static volatile sig_atomic_t stopped;	/* SIGTERM: end; SIGUSR1: a newer login takes over */
 
@@ -77,6 +80,14 @@ tell_failed(uint32_t failure, uint32_t number)
 	m->body.failed.failure = failure;
 	m->body.failed.number = number;
 	tell(m);
+}
+
+static void
+opened_tell(void)
+{
+	if (opened)
+		ask_measured(MEASURED_OPEN, OPENED_READY, opened_ms, 0, 0);
+	opened = false;
 }
 
 static _Noreturn void
@@ -184,8 +195,8 @@ scan(void)
 		return;
 	log_open_line();
 	tell_ready();
-	if (job->kind == JOB_SESSION)
-		ask_measured(MEASURED_OPEN, OPENED_READY, clock_ms() - started, 0, 0);
+	opened = job->kind == JOB_SESSION;
+	opened_ms = clock_ms() - started;
 }
 
 /* Everything up to READY. */
@@ -304,10 +315,12 @@ linger(void)
 	if (octets == 0 || octets > TRIM_FROM)
 		malloc_trim(0);
 	if (untold)
-		ask_left(octets, &leaving);
-	else
+		ask_left(octets, &leaving, opened, opened_ms);
+	else {
+		opened_tell();
 		ask_idle(octets);
-	untold = false;
+	}
+	untold = opened = false;
 }
 
 /*
@@ -335,6 +348,8 @@ finish(const struct message *answer, bool deferred, int status, bool may_linger)
 		store->release(&maildrop);
 	}
 	over = may_linger && !is_untidy() && linger_ms() > 0 && maildrop_may_linger(&maildrop);
+	if (!over)
+		opened_tell();
 	/* the parent is told first, so that it knows when the same user comes again at once */
 	if (over)
 		linger();
@@ -427,12 +442,16 @@ serve_one(void)
 
 	if (n == -1 && errno == EINTR)
 		return;
+	/* only the end of a session that just looked is worth waiting for */
+	if (n == 1 && in->header.type != MESSAGE_LEAVE && in->header.type != MESSAGE_RELEASE)
+		opened_tell();
 	if (n != 1) {
 		/* Closed without UPDATE: nothing is changed. */
 		if (!maildrop.missing)
 			maildrop.store->release(&maildrop);
 		if (n == -1 && errno == EPROTO)
 			log_text(LOG_ERR, "pop3d sent what is no message: the session is over");
+		opened_tell();
 		_exit(n == 0 ? 0 : 1);
 	}
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
@@ -455,6 +474,7 @@ stop_if_told(void)
 	if (!maildrop.missing)
 		maildrop.store->release(&maildrop);
 	tell_failed(stopped == SIGUSR1 ? FAILURE_TAKEN : FAILURE_TEMPORARY, 0);
+	opened_tell();
 	_exit(0);
 }
 
@@ -462,6 +482,7 @@ stop_if_told(void)
 static void
 serve(void)
 {
+	static const struct timespec soon = { .tv_nsec = OPENED_TELL_MS * 1000000 };
 	sigset_t none;
 
 	/* POP3D has its answer: now there is time to remember */
@@ -470,8 +491,10 @@ serve(void)
 	sigemptyset(&none);
 	while (!over) {
 		struct pollfd p[2] = { { .fd = job->session, .events = POLLIN }, { .fd = job->parent, .events = POLLIN } };
-		int n = ppoll(p, 2, NULL, &none);
+		int n = ppoll(p, 2, opened ? &soon : NULL, &none);
 		stop_if_told();
+		if (n == 0)
+			opened_tell();
 		if (n <= 0)
 			continue;
 		if (p[0].revents != 0)

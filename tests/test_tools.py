@@ -233,6 +233,23 @@ def test_metrics_count_what_happened(running):
     assert value(after, "sandbox", program="spoold", mode=running.conf["postern"]["sandbox"]) in (0, 1)
 
 
+def await_metrics(p, **wanted):
+    until = time.monotonic() + harness.TIMEOUT
+    while any(value(m := metrics(p), name, **({"result": "ready"} if name == "opens_total" else {})) != n for name, n in wanted.items()):
+        assert time.monotonic() < until, (wanted, m)
+
+
+def test_metrics_count_an_opening_once(running):
+    """Of a session that lasts while it lasts, of one that only looks with its end."""
+    with running.connect("box") as c:
+        await_metrics(running, opens_total=1, sessions=1)
+        c.quit()
+    for n in (2, 3):
+        with running.connect("box") as c:
+            c.quit()
+        await_metrics(running, opens_total=n, open_duration_seconds_count=n, sessions=0)
+
+
 def test_metrics_count_workers_that_died(running):
     with running.connect("box") as c:
         worker = json.loads(spoolctl(running, "who", "--json").stdout)[0]["pid"]
