@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,9 @@ struct mbox {
 #ifndef PROMISE_FROM
 #define PROMISE_FROM (16 << 20)
 #endif
+
+#define REPLACED_WAIT_MS	5000	/* for one that is missing and locked */
+#define REPLACED_PAUSE_MS	10
 
 /* Opens directory and splits the name off. 0, 1 if the directory is missing, -1. */
 static int
@@ -112,6 +116,29 @@ mbox_file(struct maildrop *m, struct mbox *b)
 	b->device = st.st_dev;
 	b->inode = st.st_ino;
 	return 0;
+}
+
+/* A dotlock may be a dead worker's; whoever takes the locks sees that, and no deliverer is kept off any longer. */
+static bool
+mbox_is_dotlocked(const struct maildrop *m, const struct mbox *b)
+{
+	return conf_has(&m->conf->mbox_locks, LOCK_DOTLOCK) && dotlock_is_there(b->directory, b->dotlock);
+}
+
+/*
+ * The same; but one that is missing while there is a dotlock is being replaced by a program that renames the old one
+ * away before the new one into its place (GNU mailutils does): then it is waited for.
+ */
+static int
+mbox_file_settled(struct maildrop *m, struct mbox *b)
+{
+	int64_t begun = clock_ms();
+	int result;
+
+	while ((result = mbox_file(m, b)) == 1 && mbox_is_dotlocked(m, b) && clock_ms() < begun + REPLACED_WAIT_MS)
+		poll(NULL, 0, REPLACED_PAUSE_MS);
+	/* the lock may have gone since the look, and then it is there */
+	return result == 1 ? mbox_file(m, b) : result;
 }
 
 static enum lock_result
@@ -237,7 +264,7 @@ mbox_open(struct maildrop *m)
 		return maildrop_fail(m, "memory");
 	m->of_store = b;
 	*b = (struct mbox){ .fd = -1, .directory = -1, .session = SESSION_LOCK_NONE, .archive = -1, .journal = -1, .promised = -1 };
-	if ((result = mbox_directory(m, b)) != 0 || (result = mbox_file(m, b)) != 0) {
+	if ((result = mbox_directory(m, b)) != 0 || (result = mbox_file_settled(m, b)) != 0) {
 		m->missing = result == 1;
 		return result == 1 ? 0 : -1;
 	}
@@ -253,7 +280,7 @@ mbox_open(struct maildrop *m)
 		b->fd = -1;
 		if (tries == 10)
 			return maildrop_refuse(m, FAILURE_TEMPORARY, "the mbox is replaced again and again");
-		if ((result = mbox_file(m, b)) != 0) {
+		if ((result = mbox_file_settled(m, b)) != 0) {
 			m->missing = result == 1;
 			return result == 1 ? 0 : -1;
 		}
@@ -414,13 +441,6 @@ mbox_scan_locked(struct maildrop *m, struct mbox *b, struct inventory *old)
 	return result;
 }
 
-/* A dotlock may be a dead worker's; whoever takes the locks sees that, and no deliverer is kept off any longer. */
-static bool
-mbox_is_dotlocked(const struct maildrop *m, const struct mbox *b)
-{
-	return conf_has(&m->conf->mbox_locks, LOCK_DOTLOCK) && dotlock_is_there(b->directory, b->dotlock);
-}
-
 /* The description that a dead worker had locked, instead of our own. */
 static void
 mbox_take_over(struct mbox *b)
@@ -488,7 +508,7 @@ mbox_lock_current(struct maildrop *m, struct mbox *b, bool exclusive)
 		struct session_lock old = b->session;
 		int fd = b->fd, gone;
 		b->replaced = true;
-		if ((gone = mbox_file(m, b)) != 0) {
+		if ((gone = mbox_file_settled(m, b)) != 0) {
 			b->fd = fd;
 			return gone;
 		}

@@ -103,3 +103,23 @@ def test_since_when_another_spoold_has_it(make_postern, locks):
         since = calendar.timegm(time.strptime(when[1].decode(), "%Y-%m-%d %H:%M:%S"))
         assert before - 2 <= since <= time.time() + 2
         assert c.quit().startswith(b"+OK")
+
+
+def test_missing_for_an_instant(make_postern):
+    """GNU mailutils renames the mbox away before the new one into its place, with the dotlock: that is no empty maildrop."""
+    p = make_postern()
+    path = p.user("u", "mbox", MESSAGES)
+    lock, away = path.with_name(path.name + ".lock"), path.with_name("away")
+    p.start()
+    p.own(lock.parent)
+    lock.touch()
+    path.rename(away)
+    with p.connect() as c:
+        c.ok(b"USER u")
+        c.send(b"PASS " + harness.PASSWORD.encode() + b"\r\n")
+        assert is_silent(c), "an mbox that is being replaced was taken for an empty one"
+        away.rename(path)
+        lock.unlink()
+        assert c.reply().startswith(b"+OK")
+        assert c.stat()[0] == len(MESSAGES)
+        c.ok(b"QUIT")

@@ -1,8 +1,8 @@
 """The delivery agents of Debian's packages, each with its own locking, and how each is told to deliver where.
 
 An agent is a class: `name`, `needs()` (why it cannot run here, or None), start()/stop() for those that are daemons, and plan(): what
-deliver.py is told. Postfix and Exim may not be installed together, and need not be at all: their packages are unpacked into
-build/agents and laid over /usr on the stage.
+deliver.py is told. Postfix and Exim may not be installed together, and need not be at all: their packages, and those of GNU mailutils, are
+unpacked into build/agents and laid over /usr on the stage.
 """
 import json
 import os
@@ -18,6 +18,8 @@ import harness
 HERE = pathlib.Path(__file__).resolve().parent
 UNPACKED = harness.BUILD / "agents"
 MTAS = {"postfix": ["postfix"], "exim": ["exim4-daemon-light", "exim4-base"]}
+MAILUTILS = {"mailutils": ["mailutils", "mailutils-common", "libmailutils9", "guile-3.0-libs", "libgc1", "libltdl7", "libmariadb3", "libpq5",
+    "libpython3.11", "libfribidi0", "libldap-2.5-0", "libncurses6", "libreadline8"]}
 MAIL = 8        # the group
 
 
@@ -25,22 +27,23 @@ class AgentStage(harness.Stage):
     """A stage with the accounts of the mail servers, and their programs."""
 
     USERS = {**harness.Stage.USERS, "postfix": 60980, "postdrop": 60981, "Debian-exim": 60982}
-    RACERS = {"racer%d" % i: 61100 + i for i in range(16)}      # of store db, with a uid of the system's
+    RACERS = {"racer%d" % i: 61100 + i for i in range(40)}      # of store db, with a uid of the system's
 
-    def __init__(self):
+    def __init__(self, mailutils=False):
         self.USERS = {**self.USERS, **self.RACERS}
         super().__init__()
+        self.over = {**MTAS, **(MAILUTILS if mailutils else {})}
         for name, uid in self.RACERS.items():
             home = self.path("/home/" + name)
             home.mkdir(mode=0o700)
             os.chown(home, uid, uid)
-        self.missing = unpack()
+        self.missing = unpack(self.over)
         if self.missing is None:
             self.lay_over()
 
     def lay_over(self):
         done = subprocess.run(self.argv(["mount", "-t", "overlay", "postern-agents", "-o",
-            "lowerdir=%s:/usr" % ":".join("%s/%s/usr" % (UNPACKED, name) for name in MTAS), "/usr"]), capture_output=True)
+            "lowerdir=%s:/usr" % ":".join("%s/%s/usr" % (UNPACKED, name) for name in self.over), "/usr"]), capture_output=True)
         if done.returncode != 0:
             self.missing = "their programs cannot be laid over /usr: " + done.stderr.decode(errors="replace").strip()
 
@@ -48,19 +51,21 @@ class AgentStage(harness.Stage):
         return self.path(program).exists()
 
 
-def unpack():
-    """The two mail servers' programs, from Debian's packages. None, or why they are not there."""
-    if UNPACKED.exists():
+def unpack(wanted):
+    """The programs of Debian's packages, a folder for each name. None, or why they are not there."""
+    wanted = {name: packages for name, packages in wanted.items() if not (UNPACKED / name).exists()}
+    if not wanted:
         return None
+    UNPACKED.mkdir(exist_ok=True)
     into = pathlib.Path(tempfile.mkdtemp(prefix="agents-", dir=harness.BUILD))
     try:
-        for name, packages in MTAS.items():
+        for name, packages in wanted.items():
             (into / "deb" / name).mkdir(parents=True)
-            (into / "new").mkdir(exist_ok=True)
+            (into / name).mkdir()
             subprocess.run(["apt-get", "-q", "download", *packages], cwd=into / "deb" / name, check=True, capture_output=True, timeout=120)
             for package in (into / "deb" / name).iterdir():
-                subprocess.run(["dpkg", "-x", package, into / "new" / name], check=True, capture_output=True)
-        (into / "new").rename(UNPACKED)
+                subprocess.run(["dpkg", "-x", package, into / name], check=True, capture_output=True)
+            (into / name).rename(UNPACKED / name)
     except (OSError, subprocess.SubprocessError) as e:
         return "its package cannot be unpacked: %s" % e
     finally:
@@ -88,6 +93,9 @@ class Agent:
     program = None
     unprivileged = False
     rewrites = False        # changes messages that are there already
+    tells = False           # it calls on_one() itself when it has delivered one; of others, their process has ended then
+    on_one = staticmethod(lambda: None)
+    crowd, pace = 48, 0.05     # in a long race so many are at work, since those that find the mailbox locked sleep for seconds
 
     def __init__(self, place, scratch):
         self.place, self.scratch = place, scratch
@@ -138,6 +146,7 @@ class Maildrop(Agent):
 class Dovecot(Agent):
     name, program, unprivileged = "dovecot-lda", "/usr/lib/dovecot/dovecot-lda", True
     rewrites = True         # counts in an X-IMAPbase of the first message
+    crowd = 4
 
     def plan(self):
         p = self.place
@@ -152,14 +161,35 @@ class Dovecot(Agent):
 
 class Exim(Agent):
     name, program = "exim", "/usr/sbin/exim4"
+    crowd, tells = 8, True
+    log = None
+
+    def start(self):
+        """What it delivers is told by its log: one that found the mailbox locked is in the queue, and others for that user with it."""
+        (self.scratch / "exim").mkdir()
+        path = self.scratch / "exim/log-main"
+        path.touch()
+        for each in (path, path.parent):
+            os.chown(each, self.place.stage.USERS["Debian-exim"], self.place.stage.USERS["Debian-exim"])
+        self.log = subprocess.Popen(["tail", "-n", "+1", "-F", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        threading.Thread(target=self._follow, args=(self.log.stdout,), daemon=True).start()
+
+    def _follow(self, rows):
+        for row in rows:
+            if b" => " in row:
+                self.on_one()
+
+    def stop(self):
+        if self.log is not None:
+            self.log.terminate()
+            self.log.wait()
+            self.log = None
 
     def plan(self):
         p = self.place
         spool = self.scratch / "exim"
-        spool.mkdir(exist_ok=True)
-        os.chown(spool, p.stage.USERS["Debian-exim"], p.stage.USERS["Debian-exim"])
         self.scratch.chmod(0o755)
-        how = ("  file = /var/mail/$local_part_data\n  group = mail\n  mode = 0660\n" if p.store == "mbox" else
+        how = ("  file = /var/mail/$local_part_data\n  group = mail\n  mode = 0660\n  mode_fail_narrower = false\n" if p.store == "mbox" else
                "  directory = /home/$local_part_data/Maildir\n  maildir_format\n")
         conf = self.scratch / "exim.conf"
         conf.write_text("primary_hostname = localhost\nspool_directory = %s\nlog_file_path = %s/log-%%s\nlog_timezone = false\n"
@@ -172,18 +202,22 @@ class Exim(Agent):
     def wait(self, count):
         """A message that found the mailbox locked is in the queue."""
         p = self.place
-        for _ in range(20):
+        for _ in range(100):
             run = [self.program, "-C", str(self.scratch / "exim.conf")]
             left = subprocess.run(p.stage.argv([*run, "-bpc"]), capture_output=True, text=True, timeout=60).stdout.strip()
             if left == "0":
                 return
-            subprocess.run(p.stage.argv([*run, "-qff"]), capture_output=True, timeout=300)
+            runners = [subprocess.Popen(p.stage.argv([*run, "-qff"]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL) for _ in range(min(self.crowd, 1 + int(left) // 20))]
+            for r in runners:
+                r.wait(3600)
         log = (self.scratch / "exim/log-main").read_text()
         raise harness.Failed("exim: %s messages remain in its queue\n%s" % (left, log[-2000:]))
 
 
 class Postfix(Agent):
     name, program = "postfix", "/usr/lib/postfix/sbin/local"
+    crowd, tells = 4, True      # this many hand it in; it delivers two at a time
     QUEUES = ("active bounce corrupt defer deferred flush hold incoming saved trace private pid public maildrop").split()
 
     def start(self):
@@ -225,11 +259,13 @@ class Postfix(Agent):
             with self.changed:
                 self.lines.append(line.decode(errors="replace").rstrip())
                 self.changed.notify_all()
+            if b"status=sent (delivered to" in line:
+                self.on_one()
         with self.changed:
             self.ended = True
             self.changed.notify_all()
 
-    def _await(self, what, why, timeout=120):
+    def _await(self, what, why, timeout=900):
         with self.changed:
             if not self.changed.wait_for(lambda: what() or self.ended, timeout) or self.ended:
                 raise harness.Failed("postfix: %s\n%s" % (why, "\n".join(self.lines[-40:])))
@@ -252,18 +288,21 @@ class Postfix(Agent):
 ALL = {a.name: a for a in (Procmail, Maildrop, Dovecot, Postfix, Exim)}
 
 
-def script(folder):
-    """deliver.py and what it imports, where any user may read it: the tree itself may lie in somebody's private home."""
-    for name in ("deliver.py", "numbered.py"):
-        shutil.copyfile(HERE / name, os.path.join(folder, name))
-        os.chmod(os.path.join(folder, name), 0o644)
+def script(folder, name="deliver.py"):
+    """A script and what it imports, where any user may read it: the tree itself may lie in somebody's private home."""
+    for each in (name, "numbered.py"):
+        shutil.copyfile(HERE / each, os.path.join(folder, each))
+        os.chmod(os.path.join(folder, each), 0o644)
     os.chmod(folder, 0o755)
-    return os.path.join(folder, "deliver.py")
+    return os.path.join(folder, name)
 
 
-def deliver(agent, first, last, on_one):
+def deliver(agent, first, last, on_one, many=False):
     """Delivers these numbers through this agent, calls on_one() for each that it has taken, and returns once all are delivered."""
     plan = {**agent.plan(), "first": first, "last": last}
+    if many:
+        plan.update(at_once=agent.crowd, pace=agent.pace, seconds=float(os.environ.get("RACES_SECONDS", "1e9")))
+    agent.on_one = on_one
     with tempfile.TemporaryDirectory(prefix="postern-deliver-") as folder:
         _deliver(agent, [sys.executable, script(folder), json.dumps(plan)], on_one)
 
@@ -275,14 +314,15 @@ def _deliver(agent, argv, on_one):
     elif harness.IS_ROOT:
         how.update(user=agent.place.uid, group=agent.place.uid, extra_groups=[])
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **how)
-    count, said = 0, []
+    agent.taken, said = [], []
     for line in process.stdout:
         if line.strip().isdigit():
-            count += 1
-            on_one()
+            agent.taken.append(int(line))
+            if not agent.tells:
+                on_one()
         else:
             said.append(line)
     process.stdout.close()
     if process.wait() != 0:
         raise harness.Failed("%s: %s" % (agent.name, "".join(said)[-2000:]))
-    agent.wait(count)
+    agent.wait(len(agent.taken))

@@ -1,10 +1,13 @@
-"""Mutt on a terminal of its own, again and again until standard input ends: moves what is for the reader to ~/saved, marks the rest
-as old, and so rewrites the mbox each time. Prints a line for each round.
+"""A mail reader that rewrites an mbox, a round of it for what came on standard input, until that ends. Prints a line for each round: how
+many messages it moved to ~/saved.
 
-Mutt now and then waits without end for a dotlock that it has made itself: one that does so for a minute is killed, and that lock removed
+mutt, on a terminal of its own, moves what is for the reader and marks the rest as old. movemail (GNU mailutils) moves the first few of
+all, with the dotlock held, and renames a new file into the place of the mbox.
+
+Mutt now and then waits without end for a dotlock that it has made itself: one that does so for long is killed, and that lock removed
 as mutt would.
 
-usage: reader.py MBOX HOME
+usage: reader.py mutt|movemail MBOX HOME
 """
 import os
 import pty
@@ -15,27 +18,35 @@ import sys
 import time
 
 PATIENCE = 60       # seconds
+IDLE = 0.3
+AT_ONCE = 3         # what movemail moves
 
 RC = """set quit=yes delete=yes move=no mark_old=yes mbox_type=mbox confirmappend=no confirmcreate=no copy=no wait_key=no
 set folder="~" header_cache="" mail_check=0 timeout=1 sleep_time=0 beep=no
-push "<tag-pattern>~s reader<enter><tag-prefix-cond><save-message>=saved<enter><end-cond><sync-mailbox><quit>"
-"""
+macro index Z "<tag-pattern>~s reader<enter><tag-prefix-cond><save-message>=saved<enter><end-cond><sync-mailbox><quit>"
+push Z
+""" + "".join("bind index %s noop\n" % key for key in [
+    # what is left of the macro where there is nothing to tag must not be taken for commands
+    "s", "<space>", "r", "e", "a", "d", "~", "=", "v", "<enter>", "<return>"])
 
 
-def once(mbox, home):
+def mutt(mbox, home):
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(HOME=home, TERM="vt100", LC_ALL="C")
         os.execv("/usr/bin/mutt", ["mutt", "-n", "-F", home + "/muttrc", "-f", mbox])
-    screen, begun, killed = b"", time.monotonic(), False
+    screen, begun, killed, before = b"", time.monotonic(), False, None
     try:
         while True:
-            if not killed and time.monotonic() > begun + PATIENCE and is_own_lock(mbox):
+            now = is_own_lock(mbox)
+            if now is None or now != before:
+                begun, before = time.monotonic(), now
+            elif not killed and time.monotonic() > begun + PATIENCE:
                 os.kill(pid, signal.SIGKILL)
                 killed = True
-            if not select.select([terminal], [], [], 1)[0]:
-                # it forgets what it was told to do when it finds the mailbox changed: abort, if it asks something, and quit
-                os.write(terminal, b"\x07q")
+            if not select.select([terminal], [], [], IDLE)[0]:
+                # it forgets what it was told to do when it finds the mailbox changed: abort, if it asks something, and again
+                os.write(terminal, b"\x07Z")
                 continue
             data = os.read(terminal, 65536)
             if not data:
@@ -52,30 +63,48 @@ def once(mbox, home):
 
 
 def is_own_lock(mbox):
-    """Is there a dotlock of mutt's helper, which has ended long ago?"""
+    """Is there a dotlock of mutt's helper, which has ended long ago? Then which, and how the mbox is: while that changes mutt is at work."""
     try:
         with open(mbox + ".lock") as f:
-            pid = f.read().strip()
-        return os.stat(mbox + ".lock").st_uid == os.getuid() and pid.isdigit() and int(pid) > 0 and not os.path.exists("/proc/" + pid)
+            pid, lock = f.read().strip(), os.fstat(f.fileno())
+        box = os.stat(mbox)
+        if lock.st_uid == os.getuid() and pid.isdigit() and int(pid) > 0 and not os.path.exists("/proc/" + pid):
+            return lock.st_ino, box.st_ino, box.st_size, box.st_mtime_ns
     except OSError:
-        return False
+        pass
+    return None
+
+
+def movemail(mbox, home):
+    done = subprocess.run(["/usr/bin/movemail.mailutils", "--max-messages=%d" % AT_ONCE, mbox, home + "/saved"], capture_output=True,
+        env={**os.environ, "HOME": home, "LC_ALL": "C"}, check=False)
+    # it gives up if it cannot have the locks for some seconds
+    status = 0 if b"Conflict with previous locker" in done.stderr else done.returncode
+    return status, done.stderr
+
+
+def saved(home):
+    try:
+        with open(home + "/saved", "rb") as f:
+            return f.read().count(b"\nX-Number: ")
+    except FileNotFoundError:
+        return 0
 
 
 def main():
-    mbox, home = sys.argv[1:]
+    kind, mbox, home = sys.argv[1:]
     with open(home + "/muttrc", "w") as f:
         f.write(RC)
-    rounds = 0
-    while not select.select([0], [], [], 0)[0]:
+    before = saved(home)
+    while os.read(0, 65536):
         if not os.path.exists(mbox) or os.path.getsize(mbox) == 0:
-            if select.select([0], [], [], 0.01)[0]:
-                break
             continue
-        status, screen = once(mbox, home)
+        status, words = {"mutt": mutt, "movemail": movemail}[kind](mbox, home)
         if status != 0:
-            sys.exit("mutt: %d: %r" % (status, screen))
-        rounds += 1
-        print(rounds, flush=True)
+            sys.exit("%s: %d: %r" % (kind, status, words))
+        now = saved(home)
+        print(now - before, flush=True)
+        before = now
 
 
 if __name__ == "__main__":
