@@ -1337,7 +1337,6 @@ doomed_is_there(struct update *u, off_t size)
 
 /* ---- recovery: what is done */
 
-
 /* model: EXTEND. What was appended is committed as if it had always been there. */
 static int
 extend(struct update *u, off_t size)

@@ -78,8 +78,9 @@ def is_own_lock(mbox):
 def movemail(mbox, home):
     done = subprocess.run(["/usr/bin/movemail.mailutils", "--max-messages=%d" % AT_ONCE, mbox, home + "/saved"], capture_output=True,
         env={**os.environ, "HOME": home, "LC_ALL": "C"}, check=False)
-    # it gives up if it cannot have the locks for some seconds
-    status = 0 if b"Conflict with previous locker" in done.stderr else done.returncode
+    # it gives up if it cannot have the locks for some seconds, or finds no mbox
+    harmless = b"Conflict with previous locker", b"Requested item not found"
+    status = 0 if any(x in done.stderr for x in harmless) else done.returncode
     return status, done.stderr
 
 
