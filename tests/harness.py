@@ -186,9 +186,13 @@ class Watched:
                 wait_pid(pid, max(0, until - time.monotonic()))
 
     def kill(self):
-        for pid in self.session():
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        """All of them, and nothing of theirs is open any more when it returns."""
+        until = time.monotonic() + TIMEOUT
+        while (left := self.session()) and time.monotonic() < until:    # again: one may have begun another meanwhile
+            for pid in left:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            self.wait_gone(5)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
 

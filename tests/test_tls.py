@@ -625,7 +625,8 @@ def mistakes(make, pair, expected, level="error"):
         with pytest.raises(harness.Failed):
             p.start("authd")
         d = p.daemons["authd"].pop()
-        assert re.search(expected, d.log()) and d.process.wait(TIMEOUT) == 1
+        d.wait_line(expected)
+        assert d.process.wait(TIMEOUT) == 1
         d.process.stderr.close()
     return p
 
