@@ -1189,12 +1189,13 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size, b
 		locked_keep(b->fd);
 	enum journal_outcome outcome = mbox_cut_journaled(b, c, size, archives, promises, journal);
 	int saved = errno;
-	if (outcome == JOURNAL_UNCHANGED && !needed && journal != -1 && saved != EEXIST) {
+	bool of_before = outcome == JOURNAL_UNCHANGED && saved == EEXIST;	/* somebody's unfinished UPDATE */
+	if (outcome == JOURNAL_UNCHANGED && !needed && journal != -1 && !of_before) {
 		outcome = journal_apply(b->fd, -1, c->range, c->count, size);
 		saved = errno;
 	}
-	/* one that was there before is somebody's unfinished UPDATE */
-	if (journal != -1 && outcome != JOURNAL_PENDING && outcome != JOURNAL_PROMISED && !(outcome == JOURNAL_UNCHANGED && saved == EEXIST))
+	bool in_force = outcome == JOURNAL_PENDING || outcome == JOURNAL_PROMISED;
+	if (journal != -1 && !of_before && !in_force)
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
 	/* while we have it open, dropping it takes its name alone, and holds up neither the parent nor the client */
 	b->journal = journal;
