@@ -140,6 +140,25 @@ def seen(postern, quits=True):
     return messages
 
 
+@contextlib.contextmanager
+def killer(tools, stop, *victims, options=(), **how):
+    """Stands by the first victim, and kills them all at its system call `stop`; whoever reads on is told how it ended."""
+    with subprocess.Popen([tools / "killer", *options, str(stop), *map(str, victims)], stdout=subprocess.PIPE, text=True, **how) as k:
+        if k.stdout.readline() != "ready\n":
+            k.wait()
+            pytest.skip("NOT RUN: this user may not trace the worker")
+        yield k
+
+
+def quit_under(tools, stop, c, *victims):
+    """QUIT, with a kill at call `stop` of it: the answer, and how it ended."""
+    with killer(tools, stop, *victims) as k:
+        c.send(b"QUIT\r\n")
+        answer = c.line()
+        c.close()
+        return answer, k.stdout.readline().split()
+
+
 def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
     """Returns how many calls there were, if the worker came to its end before `stop`."""
     await_workers(postern)
@@ -151,16 +170,7 @@ def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
         c.ok(b"DELE %d" % number)
     workers = [pid for pid, _ in harness.children(spoold.pid)]
     assert len(workers) == 1, workers
-    victims = workers + ([spoold.pid] if parent_too else [])
-    killer = subprocess.Popen([tools / "killer", str(stop), *map(str, victims)], stdout=subprocess.PIPE, text=True)
-    with killer:
-        if killer.stdout.readline() != "ready\n":
-            killer.wait()
-            pytest.skip("NOT RUN: this user may not trace the worker")
-        c.send(b"QUIT\r\n")
-        answer = c.line()
-        c.close()
-        ended = killer.stdout.readline().split()
+    answer, ended = quit_under(tools, stop, c, *workers, *([spoold.pid] if parent_too else []))
     assert harness.wait_pid(workers[0]), "the worker lives on"
     if ended[0] == "killed" and parent_too:
         assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
@@ -232,16 +242,7 @@ def test_killed_after_the_answer(tools, postern, deleted, parent_too):
             for number in deleted:
                 c.ok(b"DELE %d" % number)
             (worker, _), = harness.children(spoold.pid)
-            killer = subprocess.Popen([tools / "killer", str(stop), str(worker), *([str(spoold.pid)] if parent_too else [])], stdout=subprocess.PIPE,
-                text=True)
-            with killer:
-                if killer.stdout.readline() != "ready\n":
-                    killer.wait()
-                    pytest.skip("NOT RUN: this user may not trace the worker")
-                c.send(b"QUIT\r\n")
-                answer = c.line()
-                c.close()
-                ended = killer.stdout.readline().split()
+            answer, ended = quit_under(tools, stop, c, worker, *([spoold.pid] if parent_too else []))
             assert harness.wait_pid(worker), "the worker lives on"
             whole = drop.path.stat().st_size == len(drop.before)
             if ended[0] == "killed" and parent_too:
@@ -281,14 +282,9 @@ def test_parent_killed(tools, postern, store):
             c.ok(b"DELE %d" % number)
         spoold = postern.daemon("spoold")
         (worker, _), = harness.children(spoold.pid)
-        killer = subprocess.Popen([tools / "killer", "-n", str(stop), str(worker), str(spoold.pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True)
-        with killer:
-            if killer.stdout.readline() != "ready\n":
-                killer.wait()
-                pytest.skip("NOT RUN: this user may not trace the worker")
+        with killer(tools, stop, worker, spoold.pid, options=["-n"], stdin=subprocess.PIPE) as k:
             c.send(b"QUIT\r\n")
-            ended = killer.stdout.readline().split()
+            ended = k.stdout.readline().split()
             if ended[0] == "killed":
                 assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
                 postern.start("spoold")
@@ -396,16 +392,12 @@ def test_locks_of_a_killed_worker(tools, postern):
         for number in DELETIONS["alternate"]:
             c.ok(b"DELE %d" % number)
         (worker, _), = harness.children(postern.daemon("spoold").pid)
-        killer = subprocess.Popen([tools / "killer", str(stop), str(worker)], stdout=subprocess.PIPE, text=True)
-        with killer:
-            if killer.stdout.readline() != "ready\n":
-                killer.wait()
-                pytest.skip("NOT RUN: this user may not trace the worker")
+        with killer(tools, stop, worker) as k:
             watcher = Watcher(drop.path)
             c.send(b"QUIT\r\n")
             c.line()
             c.close()
-            ended = killer.stdout.readline().split()
+            ended = k.stdout.readline().split()
         assert harness.wait_pid(worker)
         await_workers(postern)
         for found in watcher.end():
@@ -428,15 +420,7 @@ def test_dotlock_of_a_killed_worker(tools, postern):
         c.ok(b"DELE 1")
         spoold, logged = postern.daemon("spoold"), postern.daemon("spoold").mark()
         (worker, _), = harness.children(spoold.pid)
-        killer = subprocess.Popen([tools / "killer", str(stop), str(worker)], stdout=subprocess.PIPE, text=True)
-        with killer:
-            if killer.stdout.readline() != "ready\n":
-                killer.wait()
-                pytest.skip("NOT RUN: this user may not trace the worker")
-            c.send(b"QUIT\r\n")
-            c.line()
-            c.close()
-            ended = killer.stdout.readline().split()
+        _, ended = quit_under(tools, stop, c, worker)
         if ended[0] == "ended":
             break
         spoold.wait_line("event=worker-died", start=logged)
