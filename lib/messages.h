@@ -271,10 +271,15 @@ struct body_leave {
 	uint64_t messages;
 };
 
-/* WORKER: exactly the marked messages are gone, durably, and the session lock is free. */
+/*
+ * WORKER: exactly the marked messages are gone, durably. What a journal has made certain may be carried out after this, and then the session lock is
+ * free when the worker closes the session, and else now.
+ */
+#define NO_CUT UINT64_MAX
 struct body_updated {
 	uint32_t deleted;
 	uint32_t left;			/* how many remain in the maildrop, new ones included */
+	uint64_t length;		/* an mbox is being cut off, and then so many octets long; NO_CUT: it is not */
 };
 
 /* WORKER: the UPDATE did not remove all that was marked; left of them are still there. Nothing else changed. */

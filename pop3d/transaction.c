@@ -1,11 +1,15 @@
 /* The TRANSACTION state (RFC 1939 section 5), and QUIT's way into UPDATE (section 6). */
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "ask.h"
 #include "log.h"
 #include "session.h"
 #include "system.h"
+
+#define CUT_MS 1000	/* the client waits that long at most for a file to become shorter */
 
 /* What the client is told if the UPDATE did not remove all that was marked. */
 static const char *const update_failures[FAILURE_COUNT] = {
@@ -197,6 +201,21 @@ leave(struct session *s)
 	return ask_update(s->worker, s->marks, s->ready.count, &s->message);
 }
 
+/*
+ * Who is told +OK can see it, too: a file is as long as it will be as soon as the truncation has begun. It is certain in any case, so
+ * nobody waits for a disk that does not answer.
+ */
+static void
+await_cut(const struct session *s, uint64_t length)
+{
+	struct pollfd p = { .fd = s->worker };		/* which closes it when it has done all */
+	struct stat st;
+
+	for (int i = 0; i < CUT_MS && length != NO_CUT && fstat(s->mbox, &st) == 0 && (uint64_t)st.st_size > length; i++)
+		if (poll(&p, 1, 1) != 0)
+			break;
+}
+
 static enum event
 on_quit(struct session *s, char *argument)
 {
@@ -215,6 +234,7 @@ on_quit(struct session *s, char *argument)
 		return EVENT_END;
 	}
 	if (m->header.type == MESSAGE_UPDATED) {
+		await_cut(s, m->body.updated.length);
 		s->removed = m->body.updated.deleted;
 		output_ok(&s->output, "goodbye, %u messages left", m->body.updated.left);
 	} else {

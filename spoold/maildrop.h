@@ -35,6 +35,8 @@ struct tally {
 	uint32_t remain;	/* messages in the maildrop now, as far as this session knows */
 	uint32_t expired;	/* gone besides, by age */
 	bool deferred;		/* decided and durable; what is left to do takes long: complete() and remember() come after the answer */
+	bool cuts;		/* and of that, an mbox is to be cut off */
+	uint64_t length;	/* at so many octets */
 };
 
 struct maildrop;

@@ -1240,6 +1240,8 @@ out:
 			else
 				b->changed = false;	/* the next session scans */
 			t->deferred = st.st_size >= LATER_FROM || b->promised != -1;
+			t->cuts = b->promised != -1;
+			t->length = t->cuts ? (uint64_t)b->promised : 0;
 		}
 	}
 	free(c.range);

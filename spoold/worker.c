@@ -365,6 +365,15 @@ finish(const struct message *answer, bool deferred, int status, bool may_linger)
 }
 
 static void
+make_updated(struct message *m, const struct tally *t)
+{
+	message_start(m, MESSAGE_UPDATED);
+	m->body.updated.deleted = t->deleted;
+	m->body.updated.left = t->remain;
+	m->body.updated.length = t->cuts ? t->length : NO_CUT;
+}
+
+static void
 on_update(struct message *in)
 {
 	struct message *m = &sent;
@@ -384,9 +393,7 @@ on_update(struct message *in)
 	log_end();
 	ask_measured(MEASURED_UPDATE, result != 0, clock_ms() - begun, t.deleted + t.expired, 0);
 	if (result == 0) {
-		message_start(m, MESSAGE_UPDATED);
-		m->body.updated.deleted = t.deleted;
-		m->body.updated.left = t.remain;
+		make_updated(m, &t);
 	} else {
 		message_start(m, MESSAGE_UPDATE_FAILED);
 		m->body.update_failed.failure = maildrop.failure;
@@ -403,8 +410,7 @@ on_release(struct message *in)
 
 	(void)in;
 	maildrop_expire(&maildrop, job->no_delete, &t);
-	message_start(m, MESSAGE_UPDATED);
-	m->body.updated.left = t.remain;
+	make_updated(m, &t);
 	finish(m, t.deferred, 0, t.expired == 0);
 }
 

@@ -9,6 +9,7 @@ import fcntl
 import itertools
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -35,7 +36,7 @@ def tools(tmp_path_factory):
     """The programs of tests/crash, built."""
     into = tmp_path_factory.mktemp("crash")
     into.chmod(0o755)
-    for name, more in (("killer", []), ("journal_crash", [harness.REPO / "spoold" / "journal.c", "-lsodium", "-lxxhash"])):
+    for name, more in (("killer", ["-lseccomp"]), ("journal_crash", [harness.REPO / "spoold" / "journal.c", "-lsodium", "-lxxhash"])):
         subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", into / name, HERE / (name + ".c"), *more],
             check=True, timeout=120)
     return into
@@ -267,6 +268,22 @@ def test_killed_after_the_answer(tools, postern, deleted, parent_too):
                 assert after and answer.startswith(b"+OK"), what
                 break
     assert answered > 0 or not ALL, "no kill was between the answer and the truncation"
+
+
+def test_the_answer_waits_for_the_cut(tools, postern):
+    """A journal has made it certain; but whoever is told +OK does not find the old mailbox."""
+    drop = LargeDrop(postern)
+    postern.start()
+    with postern.connect("crash") as c:
+        for number in DELETIONS["all"][:6]:
+            c.ok(b"DELE %d" % number)
+        (worker, _), = harness.children(postern.daemon("spoold").pid)
+        with killer(tools, "@ftruncate", worker, options=["-n"], stdin=subprocess.PIPE) as k:
+            c.send(b"QUIT\r\n")
+            assert k.stdout.readline().startswith("killed")
+            assert not select.select([c.socket], [], [], 0.1)[0], "told before it could be seen"
+        assert c.line().startswith(b"+OK")
+        assert drop.look() == drop.expected(DELETIONS["all"][:6], False)
 
 
 def test_parent_killed(tools, postern, store):

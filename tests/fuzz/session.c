@@ -172,31 +172,36 @@ ask_fetched(int worker, uint32_t number, struct message *answer)
 	return 1;
 }
 
-int
-ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer)
+static int
+ended(struct message *answer)
 {
 	uint8_t c = choice();
 
+	message_start(answer, c < 200 ? MESSAGE_UPDATED : MESSAGE_UPDATE_FAILED);
+	if (c < 200)
+		answer->body.updated.length = NO_CUT;
+	return c != 255;
+}
+
+int
+ask_update(int worker, const unsigned char *marks, uint32_t count, struct message *answer)
+{
 	(void)worker;
 	if (count != MESSAGES)
 		abort();
 	for (uint32_t i = 0; i < count; i++)
 		if (marks[i] > (MARK_DELETED | MARK_RETRIEVED))
 			abort();
-	message_start(answer, c < 200 ? MESSAGE_UPDATED : MESSAGE_UPDATE_FAILED);
-	return c != 255;
+	return ended(answer);
 }
 
 int
 ask_leave(int worker, uint64_t octets, uint64_t messages, struct message *answer)
 {
-	uint8_t c = choice();
-
 	(void)worker;
 	(void)octets;
 	(void)messages;
-	message_start(answer, c < 200 ? MESSAGE_UPDATED : MESSAGE_UPDATE_FAILED);
-	return c != 255;
+	return ended(answer);
 }
 
 /* Every line is whole, and the first is a greeting. */
