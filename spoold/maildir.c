@@ -236,14 +236,11 @@ maildir_close(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
 	int fds[] = { d->root, d->part[PART_NEW], d->part[PART_CUR], d->archive };
-	struct intent *lists[] = { &d->moved, &d->moved_as, &d->left, &d->deferred };
 
 	session_lock_release(&d->session);
 	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
 		if (fds[i] != -1)
 			close(fds[i]);
-	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-		intent_free(lists[i]);
 	listing_free(&d->listing);
 	free(d);
 	m->of_store = NULL;

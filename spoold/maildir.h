@@ -11,12 +11,24 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-#include "intent.h"
 #include "listing.h"
 #include "lock.h"
 #include "maildrop.h"
 
 #define HIDDEN "tmp/postern."	/* and the session's id, and a number */
+
+/* Names, each NUL ended. */
+struct names {
+	char *at;
+	size_t length, room;
+};
+
+/* How what an UPDATE has moved to tmp/ or to the archive can be put back, as long as it is not decided. */
+struct way_back {
+	uint8_t *moved;			/* a bit for each of its messages, in order: it has been, by the name it was found by; NULL: no way back */
+	uint32_t first;			/* the number in tmp/ of the first */
+	struct names odd, odd_as;	/* those that had another name, or got one that is not the usual */
+};
 
 struct maildir {
 	int root;
@@ -26,14 +38,14 @@ struct maildir {
 	struct stamp listed[PART_COUNT];
 	bool changed;			/* the cache does not know it as it is */
 	int archive;			/* the archive's cur/; -1: messages are removed */
-	struct intent moved, moved_as;	/* what an UPDATE has moved to tmp/ or to the archive, and the names it has there */
-	struct intent left;		/* in tmp/: what UPDATEs before this have moved there and not removed */
 	char id[SESSION_ID_SIZE];	/* part of the names in tmp/ */
 	uint32_t hidden;		/* the next one's number */
-	struct intent deferred;		/* what it is still to move, all of it; the journal has it */
-	size_t reached;			/* so much of that is done: octets of its names */
-	bool decided;			/* there is no way back: where it was need not be known of what moves */
-	int journal;			/* of `deferred` */
+	uint32_t swept;			/* those before this number are not there any more, or not this session's to remove */
+	bool looked;			/* what others before have left in tmp/ has been removed */
+	struct way_back back;
+	uint32_t position;		/* of the message that is acted on, among all that are */
+	int journal;			/* of what is still to be moved: all of it, and so many octets of its names are done */
+	uint64_t reached;
 };
 
 /* maildir_scan.c */

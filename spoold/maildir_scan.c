@@ -1,7 +1,6 @@
 /*
  * What is in a Maildir: listing, measuring, and of what is known already only what has changed.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -536,30 +535,6 @@ maildir_scan_known(struct maildrop *m, struct maildir *d, struct inventory *old)
 	return result;
 }
 
-/*
- * What a worker that was killed between the move and the removal has left in tmp/: it has been decided, or is by the
- * journal. Removed once the client has been told what is there. What cannot be listed now is another time.
- */
-static int
-find_left(struct maildir *d)
-{
-	char name[sizeof "tmp/" + NAME_MAX];
-	const struct dirent *e;
-	int result = 0, fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *tmp = fd != -1 ? fdopendir(fd) : NULL;
-
-	while (result == 0 && tmp != NULL && (e = readdir(tmp)) != NULL) {
-		snprintf(name, sizeof name, "tmp/%s", e->d_name);
-		if (strncmp(name, HIDDEN, sizeof HIDDEN - 1) == 0)
-			result = intent_add(&d->left, name, strlen(name));
-	}
-	if (tmp != NULL)
-		closedir(tmp);
-	else if (fd != -1)
-		close(fd);
-	return result;
-}
-
 int
 maildir_scan(struct maildrop *m)
 {
@@ -570,8 +545,6 @@ maildir_scan(struct maildrop *m)
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
 	session_id(d->id);
-	if (find_left(d) == -1)
-		return maildrop_fail(m, "tmp");
 	if (journal != -1) {
 		result = maildir_recover(m, d, journal);
 		close(journal);

@@ -9,6 +9,7 @@
  * client has been answered. If a move fails, those before it are undone; if the process is killed, whoever opens the
  * maildrop next carries the list out. With server-copy = archive they move to the folder .Archive instead, and stay.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,74 +20,175 @@
 
 #include "archive.h"
 #include "ask.h"
+#include "intent.h"
 #include "log.h"
 #include "maildir.h"
 #include "system.h"
 
 #define TMP_STALE_S (36 * 3600)
 #define ARCHIVE_TWINS 1000
+#define HIDDEN_SIZE (sizeof HIDDEN + SESSION_ID_SIZE + 16)
+#define TMP_PREFIX 4		/* strlen("tmp/") */
+#define ELSEWHERE UINT32_MAX	/* the position of a message that is not where it was */
 #define DEFER_MS 1000		/* so long an UPDATE moves files before it answers */
+
+/*
+ * Those messages that something is done to, one by one, by the names that they had when they were found: of the session's those with such a mark,
+ * or what a journal lists. No list of them is made: of a million, it would be larger than all else that is known of them.
+ */
+struct chosen {
+	struct inventory *of;		/* NULL: the journal's */
+	const uint8_t *marks;
+	uint8_t mask, mark;
+	uint32_t next;
+	struct intent *journal;
+	uint32_t count;			/* so many have been given out; and with the NUL behind each, so many octets of names */
+	uint64_t length;
+};
+
+static struct chosen
+chosen_marked(struct maildrop *m, const uint8_t *marks, uint8_t mask, uint8_t mark)
+{
+	return (struct chosen){ .of = m->inventory, .marks = marks, .mask = mask, .mark = mark };
+}
+
+static void
+chosen_rewind(struct chosen *c)
+{
+	c->next = c->count = 0;
+	c->length = 0;
+	if (c->of == NULL)
+		intent_seek(c->journal, 0);
+}
+
+/* The next name, until the next call. 1; 0: that was all; -1 with errno. */
+static int
+chosen_next(struct chosen *c, const char **name)
+{
+	struct inventory_message im;
+	int more;
+
+	if (c->of == NULL) {
+		if ((more = intent_next(c->journal, name)) != 1)
+			return more;
+	} else {
+		while (c->next < inventory_count(c->of) && (c->marks[c->next] & c->mask) != c->mark)
+			c->next++;
+		if (c->next == inventory_count(c->of))
+			return 0;
+		if (inventory_get(c->of, c->next++, &im) == -1)
+			return -1;
+		*name = im.name;
+	}
+	c->count++;
+	c->length += strlen(*name) + 1;
+	return 1;
+}
+
+static int
+names_add(struct names *n, const char *name)
+{
+	size_t length = strlen(name) + 1;
+
+	if (n->room - n->length < length) {
+		size_t room = n->room > 0 ? 2 * n->room : 4096;
+		char *more = realloc(n->at, room);
+		if (more == NULL)
+			return -1;
+		n->at = more;
+		n->room = room;
+	}
+	memcpy(n->at + n->length, name, length);
+	n->length += length;
+	return 0;
+}
+
+static void
+names_free(struct names *n)
+{
+	free(n->at);
+	*n = (struct names){ 0 };
+}
 
 /* Something that is done to a message's file. 0; 1: it is not there; -1 with errno. */
 struct act {
 	int (*on)(struct maildir *d, const char *name);
 	bool dirty[PART_COUNT];		/* what it has changed */
 	int64_t deadline;		/* clock_ms(); ETIME after it; 0: none */
-	size_t reached;			/* with ETIME: all before this octet of the names is done */
+	uint64_t reached;		/* with ETIME: all before this octet of the names is done */
 };
 
 static int
-act_once(struct maildir *d, struct act *a, const char *name, struct intent *missing)
+act_once(struct maildir *d, struct act *a, const char *name, struct names *missing)
 {
 	int result = a->on(d, name);
 
 	if (result == 0)
 		a->dirty[name[0] == 'n' ? PART_NEW : PART_CUR] = true;
 	if (result == 1)
-		result = intent_add(missing, name, strlen(name));
+		result = names_add(missing, name);
 	return result;
 }
 
-/*
- * Acts on every message of the list, wherever it is now. Those that are not where they were are looked for together,
- * so that a reader that renames all of them costs a listing and not one each; who is not in a listing that was made
- * after he was missed is gone. 0, or -1 with errno.
- */
 static int
-act_on_all(struct maildir *d, struct act *a, const struct intent *list)
+act_on_chosen(struct maildir *d, struct act *a, struct chosen *c, struct names *missing)
 {
-	struct intent missing = { 0 }, next;
-	int result = 0;
+	const char *name;
+	int result = 0, more = 0;
 
-	uint32_t done = 0;
-	for (const char *p = list->names; result == 0 && p < list->names + list->length; p += strlen(p) + 1) {
-		result = act_once(d, a, p, &missing);
-		if (result == 0 && a->deadline != 0 && ++done % 64 == 0 && clock_ms() > a->deadline) {
+	while (result == 0 && (more = chosen_next(c, &name)) == 1) {
+		d->position = c->count - 1;
+		result = act_once(d, a, name, missing);
+		if (result == 0 && a->deadline != 0 && c->count % 64 == 0 && clock_ms() > a->deadline) {
 			/* who was not where he was is still to be looked for: then it begins anew */
-			a->reached = missing.count == 0 ? (size_t)(p - list->names) + strlen(p) + 1 : 0;
+			a->reached = missing->length == 0 ? c->length : 0;
 			errno = ETIME;
 			result = -1;
 		}
 	}
-	for (int tries = 0; result == 0 && missing.count > 0; tries++) {
-		next = missing;
-		missing = (struct intent){ 0 };
-		result = maildir_list(d);
-		for (const char *p = next.names; result == 0 && p < next.names + next.length; p += strlen(p) + 1) {
-			const struct listing_entry *e = listing_find(&d->listing, p + PART_PREFIX, listing_base(p + PART_PREFIX, strlen(p) - PART_PREFIX));
-			if (e != NULL)
-				result = act_once(d, a, listing_name(&d->listing, e), &missing);
-		}
-		int saved = errno;
-		intent_free(&next);
-		errno = saved;
+	d->position = ELSEWHERE;
+	return more == -1 ? -1 : result;
+}
+
+/* On those that were missing, under the names that they have now. */
+static int
+act_on_missing(struct maildir *d, struct act *a, struct names *missing)
+{
+	struct names next = *missing;
+	int result = maildir_list(d);
+
+	*missing = (struct names){ 0 };
+	for (const char *p = next.at; result == 0 && p < next.at + next.length; p += strlen(p) + 1) {
+		const struct listing_entry *e = listing_find(&d->listing, p + PART_PREFIX, listing_base(p + PART_PREFIX, strlen(p) - PART_PREFIX));
+		if (e != NULL)
+			result = act_once(d, a, listing_name(&d->listing, e), missing);
+	}
+	int saved = errno;
+	names_free(&next);
+	errno = saved;
+	return result;
+}
+
+/*
+ * Acts on every message of these, wherever it is now. Those that are not where they were are looked for together,
+ * so that a reader that renames all of them costs a listing and not one each; who is not in a listing that was made
+ * after he was missed is gone. 0, or -1 with errno.
+ */
+static int
+act_on_all(struct maildir *d, struct act *a, struct chosen *c)
+{
+	struct names missing = { 0 };
+	int result = act_on_chosen(d, a, c, &missing);
+
+	for (int tries = 0; result == 0 && missing.length > 0; tries++) {
+		result = act_on_missing(d, a, &missing);
 		if (result == 0 && tries == 8) {
 			errno = EAGAIN;
 			result = -1;
 		}
 	}
 	int saved = errno;
-	intent_free(&missing);
+	names_free(&missing);
 	errno = saved;
 	return result;
 }
@@ -129,20 +231,49 @@ rename_free(int root, const char *from, const char *to)
 	return renameat(root, from, root, to);
 }
 
-/* Moves a message, which is accounted for before: there may be no memory for that afterwards. 0, or -1 with errno. */
+/* Before an UPDATE moves so many: what it moves can be put back. 0, or -1 with errno. */
 static int
-move_counted(struct maildir *d, const char *name, const char *to)
+way_back_begin(struct maildir *d, uint32_t count)
 {
-	size_t length = d->moved.length, length_as = d->moved_as.length;
-	uint32_t count = d->moved.count, count_as = d->moved_as.count;
+	d->back = (struct way_back){ .moved = calloc((size_t)count / 8 + 1, 1), .first = d->hidden };
+	return d->back.moved != NULL ? 0 : -1;
+}
 
-	if ((d->decided || intent_add(&d->moved, name, strlen(name)) == 0) && intent_add(&d->moved_as, to, strlen(to)) == 0 &&
-	    rename_free(d->root, name, to) == 0)
+static void
+way_back_end(struct maildir *d)
+{
+	free(d->back.moved);
+	names_free(&d->back.odd);
+	names_free(&d->back.odd_as);
+	d->back = (struct way_back){ 0 };
+}
+
+/* In tmp/ messages have numbers. */
+static void
+hidden_name(char to[static HIDDEN_SIZE], const struct maildir *d, uint32_t number)
+{
+	snprintf(to, HIDDEN_SIZE, HIDDEN "%s.%u", d->id, (unsigned)number);
+}
+
+/*
+ * Moves a message. One that has the name it was found by, and goes where such a one goes, needs a bit to be put back; `odd` ones need both names, which
+ * are kept before: there may be no memory for that afterwards. 0, or -1 with errno.
+ */
+static int
+move_counted(struct maildir *d, const char *name, const char *to, bool odd)
+{
+	struct way_back *b = &d->back;
+	size_t length = b->odd.length, length_as = b->odd_as.length;
+
+	odd = odd || d->position == ELSEWHERE;
+	if ((b->moved == NULL || !odd || (names_add(&b->odd, name) == 0 && names_add(&b->odd_as, to) == 0)) &&
+	    rename_free(d->root, name, to) == 0) {
+		if (b->moved != NULL && !odd)
+			b->moved[d->position / 8] |= (uint8_t)(1u << d->position % 8);
 		return 0;
-	d->moved.length = length;
-	d->moved_as.length = length_as;
-	d->moved.count = count;
-	d->moved_as.count = count_as;
+	}
+	b->odd.length = length;
+	b->odd_as.length = length_as;
 	return -1;
 }
 
@@ -153,10 +284,10 @@ move_counted(struct maildir *d, const char *name, const char *to)
 static int
 act_hide(struct maildir *d, const char *name)
 {
-	char to[sizeof HIDDEN + SESSION_ID_SIZE + 16];
+	char to[HIDDEN_SIZE];
 
-	snprintf(to, sizeof to, HIDDEN "%s.%u", d->id, (unsigned)d->hidden++);
-	if (move_counted(d, name, to) == 0)
+	hidden_name(to, d, d->hidden++);
+	if (move_counted(d, name, to, false) == 0)
 		return 0;
 	return errno == ENOENT ? 1 : -1;
 }
@@ -170,7 +301,7 @@ act_archive(struct maildir *d, const char *name)
 
 	errno = EEXIST;
 	for (unsigned again = 0; result == -1 && errno == EEXIST && again < ARCHIVE_TWINS; again++)
-		if (archive_name(to, name, again) == -1 || (result = move_counted(d, name, to)) == -1)
+		if (archive_name(to, name, again) == -1 || (result = move_counted(d, name, to, again > 0)) == -1)
 			continue;
 	if (result == 0)
 		return 0;
@@ -188,31 +319,15 @@ static int
 
 /* Carries out what an UPDATE that was cut off had begun. */
 static int
-intent_carry_out(struct maildir *d, const struct intent *i)
+intent_carry_out(struct maildir *d, struct intent *i)
 {
 	struct act a = { .dirty = { true, true } };
+	struct chosen all = { .journal = i };
 
 	if (i->kind == INTENT_ARCHIVES && (d->archive = archive_folder(d->root)) == -1)
 		return -1;
 	a.on = way_out(d);
-	if (act_on_all(d, &a, i) == -1 || sync_parts(d, &a) == -1)
-		return -1;
-	const struct intent *to = &d->moved_as;
-	for (const char *p = to->names; d->archive == -1 && p < to->names + to->length; p += strlen(p) + 1)
-		if (intent_add(&d->left, p, strlen(p)) == -1)
-			return -1;
-	return 0;
-}
-
-/* From here on it is this session's own UPDATE that is kept account of. */
-static void
-intent_carried_out(struct maildir *d)
-{
-	if (d->archive != -1)
-		close(d->archive);
-	d->archive = -1;
-	intent_free(&d->moved);
-	intent_free(&d->moved_as);
+	return act_on_all(d, &a, &all) == -1 ? -1 : sync_parts(d, &a);
 }
 
 int
@@ -222,7 +337,11 @@ maildir_recover(struct maildrop *m, struct maildir *d, int journal)
 	enum intent_state state = intent_read(&i, journal, d->root);
 	int result = state == INTENT_WHOLE ? intent_carry_out(d, &i) : state == INTENT_FAILED ? -1 : 0, saved = errno;
 
-	intent_carried_out(d);
+	/* from here on it is this session's own UPDATE that is kept account of */
+	if (d->archive != -1)
+		close(d->archive);
+	d->archive = -1;
+	d->swept = d->hidden;
 	log_begin(state == INTENT_FOREIGN || result == -1 ? LOG_ERR : LOG_NOTICE, "recover");
 	log_string("user", m->grant->user);
 	log_string("maildrop", m->path);
@@ -230,7 +349,6 @@ maildir_recover(struct maildrop *m, struct maildir *d, int journal)
 	if (state == INTENT_WHOLE)
 		log_number("messages", i.count);
 	log_end();
-	intent_free(&i);
 	errno = saved;
 	if (result == -1)
 		return maildrop_fail(m, "recover");
@@ -241,49 +359,80 @@ maildir_recover(struct maildrop *m, struct maildir *d, int journal)
 	return maildrop_fail(m, "journal");
 }
 
-/* Everything that is marked, by the names it had when it was scanned. 0, or -1 with errno. */
+/* Writes the journal of all that is chosen. 0, or -1 with errno. */
 static int
-marked_names(struct maildrop *m, const uint8_t *marks, struct intent *list)
+chosen_write(struct chosen *c, enum intent_kind kind, int journal, int root)
 {
-	struct inventory_message im;
+	struct intent i = { .kind = kind };
+	const char *name;
+	int more;
 
-	for (uint32_t i = 0; i < maildrop_count(m); i++)
-		if ((marks[i] & MARK_DELETED) != 0 &&
-		    (inventory_get(m->inventory, i, &im) == -1 || intent_add(list, im.name, im.name_length) == -1))
+	while ((more = chosen_next(c, &name)) == 1)
+		continue;
+	i.length = c->length;
+	i.count = c->count;
+	chosen_rewind(c);
+	if (more == -1 || intent_begin(&i, journal, root) == -1)
+		return -1;
+	while ((more = chosen_next(c, &name)) == 1)
+		if (intent_add(&i, name, strlen(name)) == -1)
 			return -1;
+	chosen_rewind(c);
+	return more == -1 ? -1 : intent_end(&i);
+}
+
+/* The name by which a message was moved that has the name it was found by. */
+static int
+moved_name(char to[static sizeof ARCHIVE_CUR + NAME_MAX], const struct maildir *d, const char *name, uint32_t position)
+{
+	if (d->archive != -1)
+		return archive_name(to, name, 0);
+	hidden_name(to, d, d->back.first + position);
 	return 0;
 }
 
 /* Puts back what was moved. False: not all could be. */
 static bool
-unhide(struct maildir *d)
+unhide(struct maildir *d, struct chosen *c)
 {
-	const char *as = d->moved_as.names;
+	const struct way_back *b = &d->back;
+	char as[sizeof ARCHIVE_CUR + NAME_MAX];
+	const char *name, *odd_as = b->odd_as.at;
 	bool all = true;
+	int more;
 
-	for (const char *p = d->moved.names; d->moved.count > 0 && p < d->moved.names + d->moved.length;
-	    p += strlen(p) + 1, as += strlen(as) + 1)
-		if (rename_free(d->root, as, p) == -1)
+	chosen_rewind(c);
+	while ((more = b->moved != NULL ? chosen_next(c, &name) : 0) == 1) {
+		uint32_t at = c->count - 1;
+		if ((b->moved[at / 8] >> at % 8 & 1) != 0 && (moved_name(as, d, name, at) == -1 || rename_free(d->root, as, name) == -1))
 			all = false;
-	intent_free(&d->moved);
-	intent_free(&d->moved_as);
-	return all;
+	}
+	for (const char *p = b->odd.at; p < b->odd.at + b->odd.length; p += strlen(p) + 1, odd_as += strlen(odd_as) + 1)
+		if (rename_free(d->root, odd_as, p) == -1)
+			all = false;
+	way_back_end(d);
+	return all && more == 0;
 }
 
-/* All of the list goes, or none. 0, or -1 with errno; *decided: there is no way back, by time or because not all could be put back. */
+/* All of these go, or none. 0, or -1 with errno; *decided: there is no way back, by time or because not all could be put back. */
 static int
-hide_all(struct maildir *d, struct act *a, const struct intent *list, bool *decided)
+hide_all(struct maildir *d, struct act *a, struct chosen *c, uint32_t count, bool *decided)
 {
 	a->on = way_out(d);
-	int result = act_on_all(d, a, list);
+	int result = way_back_begin(d, count);
+	if (result == 0)
+		result = act_on_all(d, a, c);
 	if (result == 0)
 		result = sync_parts(d, a);
 	*decided = result == -1 && errno == ETIME;
 	if (result == -1 && !*decided) {
 		int saved = errno;
-		*decided = !unhide(d) || (a->on == act_remove && (a->dirty[PART_NEW] || a->dirty[PART_CUR]));
+		*decided = !unhide(d, c) || (a->on == act_remove && (a->dirty[PART_NEW] || a->dirty[PART_CUR]));
+		if (!*decided)
+			d->swept = d->hidden;
 		errno = saved;
 	}
+	way_back_end(d);
 	return result;
 }
 
@@ -291,19 +440,16 @@ hide_all(struct maildir *d, struct act *a, const struct intent *list, bool *deci
 static int
 remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, struct act *a)
 {
-	struct intent list = { .kind = d->archive != -1 ? INTENT_ARCHIVES : INTENT_REMOVES };
+	struct chosen c = chosen_marked(m, marks, MARK_DELETED, MARK_DELETED);
 	bool decided = false;
-	int journal = -1, result = marked_names(m, marks, &list);
+	int result = 0, journal = ask_file(PRIVILEGED_JOURNAL_MAKE);
 
-	if (result == 0 && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1)
-		result = -1;
 	/* here it is decided */
-	if (result == 0)
-		result = intent_write(&list, journal, d->root);
+	if (journal == -1 || chosen_write(&c, d->archive != -1 ? INTENT_ARCHIVES : INTENT_REMOVES, journal, d->root) == -1)
+		result = -1;
 	a->deadline = clock_ms() + DEFER_MS;
-	if (result == 0 && (result = hide_all(d, a, &list, &decided)) == -1 && decided) {
+	if (result == 0 && (result = hide_all(d, a, &c, t->left, &decided)) == -1 && decided) {
 		/* It is durable already, and the client has waited long enough; or a half of it would be left. */
-		d->deferred = list;
 		d->reached = a->reached;
 		d->journal = journal;
 		a->dirty[PART_NEW] = a->dirty[PART_CUR] = true;
@@ -313,7 +459,6 @@ remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, stru
 		return 0;
 	}
 	int saved = errno;
-	intent_free(&list);
 	if (journal != -1) {
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
 		close(journal);
@@ -324,47 +469,57 @@ remove_several(struct maildrop *m, struct maildir *d, const uint8_t *marks, stru
 	return result;
 }
 
+/* What the journal of this session's UPDATE has from there on. */
+static int
+carry_on(struct maildir *d)
+{
+	struct act a = { .on = way_out(d) };
+	struct intent i;
+	struct chosen rest = { .journal = &i };
+	enum intent_state state = intent_read(&i, d->journal, d->root);
+
+	if (state != INTENT_WHOLE) {
+		errno = state == INTENT_FAILED ? errno : EBADMSG;
+		return -1;
+	}
+	intent_seek(&i, d->reached);
+	/* where it begins anew, what was moved before the time was over is not where it was, and so counts as gone */
+	if (act_on_all(d, &a, &rest) == -1)
+		return -1;
+	a.dirty[PART_NEW] = a.dirty[PART_CUR] = true;
+	return sync_parts(d, &a);
+}
+
 /* The rest of that. If it cannot be done now, the journal stays and the next opening does it. */
 void
 maildir_complete(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
-	struct act a = { .on = way_out(d) };
-	struct intent rest = { .names = d->deferred.names + d->reached, .length = d->deferred.length - d->reached };
-	int result;
 
-	d->decided = true;
-	intent_free(&d->moved);
-	/* where it begins anew, what was moved before the time was over is not where it was, and so counts as gone */
-	result = act_on_all(d, &a, &rest);
-	a.dirty[PART_NEW] = a.dirty[PART_CUR] = true;
-	if (result == 0)
-		result = sync_parts(d, &a);
-	if (result == 0)
+	if (carry_on(d) == 0)
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
 	else
 		log_text(LOG_ERR, "the UPDATE is decided and not carried out yet: %s", strerror(errno));
 	close(d->journal);
-	intent_free(&d->deferred);
 }
 
 /* One message: it goes, or it does not. */
 static int
 remove_one(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, struct act *a)
 {
-	struct intent list = { 0 };
-	int result = marked_names(m, marks, &list);
+	struct chosen c = chosen_marked(m, marks, MARK_DELETED, MARK_DELETED);
+	int result = way_back_begin(d, 1);
 
 	a->on = d->archive != -1 ? act_archive : act_remove;
 	if (result == 0)
-		result = act_on_all(d, a, &list);
+		result = act_on_all(d, a, &c);
 	/* gone, but not known to be on disk, is not said to be gone */
 	if (result == 0)
 		result = sync_parts(d, a);
 	int saved = errno;
-	intent_free(&list);
 	if (result == -1)
-		unhide(d);
+		unhide(d, &c);
+	way_back_end(d);
 	errno = saved;
 	t->deleted = result == 0;
 	t->left = result != 0;
@@ -460,22 +615,15 @@ static void
 mark_read(struct maildrop *m, struct maildir *d, const uint8_t *marks)
 {
 	struct act a = { .on = act_read };
-	struct intent list = { 0 };
-	struct inventory_message im;
-	int result = 0;
+	struct chosen c = chosen_marked(m, marks, MARK_RETRIEVED | MARK_DELETED, MARK_RETRIEVED);
+	int result = act_on_all(d, &a, &c);
 
-	for (uint32_t i = 0; result == 0 && i < maildrop_count(m); i++)
-		if ((marks[i] & (MARK_RETRIEVED | MARK_DELETED)) == MARK_RETRIEVED)
-			result = inventory_get(m->inventory, i, &im) == 0 ? intent_add(&list, im.name, im.name_length) : -1;
-	if (result == 0)
-		result = act_on_all(d, &a, &list);
 	if (a.dirty[PART_NEW] || a.dirty[PART_CUR])
 		a.dirty[PART_CUR] = true;
 	if (result == 0)
 		result = sync_parts(d, &a);
 	if (result == -1)
 		log_text(LOG_WARNING, "%s: not all that was retrieved could be marked as read: %s", m->path, strerror(errno));
-	intent_free(&list);
 }
 
 int
@@ -506,13 +654,24 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	return maildrop_fail(m, "update");
 }
 
-/* Removes the files of a list. */
+/*
+ * What workers that were killed between the move and the removal have left in tmp/, and what recovery has moved there just now: it has been decided.
+ * Once the client has been told what is there. What cannot be listed now is another time.
+ */
 static void
-sweep_list(const struct maildir *d, struct intent *list)
+sweep_left(const struct maildir *d)
 {
-	for (const char *p = list->names; list->count > 0 && p < list->names + list->length; p += strlen(p) + 1)
-		unlinkat(d->root, p, 0);
-	intent_free(list);
+	int fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *tmp = fd != -1 ? fdopendir(fd) : NULL;
+	const struct dirent *e;
+
+	while (tmp != NULL && (e = readdir(tmp)) != NULL)
+		if (strncmp(e->d_name, HIDDEN + TMP_PREFIX, sizeof HIDDEN - 1 - TMP_PREFIX) == 0)
+			unlinkat(fd, e->d_name, 0);
+	if (tmp != NULL)
+		closedir(tmp);
+	else if (fd != -1)
+		close(fd);
 }
 
 bool
@@ -520,7 +679,7 @@ maildir_untidy(const struct maildrop *m)
 {
 	const struct maildir *d = m->of_store;
 
-	return d->archive == -1 && d->moved_as.count > 0;
+	return d->swept != d->hidden;
 }
 
 /*
@@ -531,9 +690,13 @@ void
 maildir_sweep(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
+	char name[HIDDEN_SIZE];
 	int fd;
 
-	sweep_list(d, &d->moved_as);
+	for (; d->swept != d->hidden; d->swept++) {
+		hidden_name(name, d, d->swept);
+		unlinkat(d->root, name, 0);
+	}
 	fd = openat(d->root, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd == -1)
 		return;
@@ -545,7 +708,9 @@ maildir_remember(struct maildrop *m)
 {
 	struct maildir *d = m->of_store;
 
-	sweep_list(d, &d->left);
+	if (!d->looked)
+		sweep_left(d);
+	d->looked = true;
 	if (d->changed && (maildrop_cache(m) == NULL || cache_store(m->cache, m->inventory, m->seen) == -1))
 		log_text(LOG_INFO, "the cache could not be written: %s", strerror(errno));
 	d->changed = false;

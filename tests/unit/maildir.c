@@ -424,49 +424,88 @@ still_in_tmp(void **state)
 	close_drop();
 }
 
+static void
+journal_write(int fd, const char *const *names, uint32_t count)
+{
+	struct intent i = { .kind = INTENT_REMOVES, .count = count };
+
+	for (uint32_t n = 0; n < count; n++)
+		i.length += strlen(names[n]) + 1;
+	assert_int_equal(ftruncate(fd, 0) | intent_begin(&i, fd, root), 0);
+	for (uint32_t n = 0; n < count; n++)
+		assert_int_equal(intent_add(&i, names[n], strlen(names[n])), 0);
+	assert_int_equal(intent_end(&i), 0);
+}
+
 /* Whatever is not whole, or not of this Maildir, removes nothing. */
 static void
 journals(void **state)
 {
+	static const char *const two[] = { "new/1.h", "cur/2.h:2,S" }, *const elsewhere[] = { "cur/../../x" };
 	char whole[512], torn[512];
-	struct intent i = { 0 }, back;
+	const char *name;
+	struct intent back;
 	int fd = open(journal_path, O_RDWR | O_CREAT, 0600);
 	int other = open("/", O_RDONLY | O_DIRECTORY);
 	ssize_t n;
 
 	(void)state;
-	assert_int_equal(intent_add(&i, "new/1.h", 7) | intent_add(&i, "cur/2.h:2,S", 11), 0);
-	assert_int_equal(intent_write(&i, fd, root), 0);
+	journal_write(fd, two, 2);
 	assert_int_equal(intent_read(&back, fd, root), INTENT_WHOLE);
 	assert_int_equal(back.count, 2);
-	assert_int_equal(back.length, i.length);
-	assert_memory_equal(back.names, i.names, i.length);
-	intent_free(&back);
+	for (int which = 0; which < 2; which++) {
+		assert_int_equal(intent_next(&back, &name), 1);
+		assert_string_equal(name, two[which]);
+	}
+	assert_int_equal(intent_next(&back, &name), 0);
+	intent_seek(&back, strlen(two[0]) + 1);
+	assert_int_equal(intent_next(&back, &name), 1);
+	assert_string_equal(name, two[1]);
 	assert_int_equal(intent_read(&back, fd, other), INTENT_FOREIGN);
-	intent_free(&back);
 	n = pread(fd, whole, sizeof whole, 0);
 	for (ssize_t length = 0; length < n; length++) {
 		assert_int_equal(ftruncate(fd, length), 0);
 		assert_int_equal(intent_read(&back, fd, root), INTENT_NOTHING);
-		intent_free(&back);
 	}
 	for (ssize_t at = 0; at < n; at++) {
 		memcpy(torn, whole, (size_t)n);
 		torn[at] ^= 1;
 		assert_int_equal(pwrite(fd, torn, (size_t)n, 0), n);
 		assert_int_not_equal(intent_read(&back, fd, root), INTENT_WHOLE);
-		intent_free(&back);
 	}
-	intent_free(&i);
 	/* names that lead elsewhere */
-	assert_int_equal(intent_add(&i, "cur/../../x", 11), 0);
-	assert_int_equal(ftruncate(fd, 0), 0);
-	assert_int_equal(intent_write(&i, fd, root), 0);
+	journal_write(fd, elsewhere, 1);
 	assert_int_equal(intent_read(&back, fd, root), INTENT_FOREIGN);
-	intent_free(&back);
-	intent_free(&i);
 	close(fd);
 	close(other);
+}
+
+/* Names of all lengths, more than are read at once; one that says how many it has, and has others, is never whole. */
+static void
+long_journals(void **state)
+{
+	struct intent i = { .kind = INTENT_ARCHIVES, .count = 2000 }, back;
+	char names[2000][240];
+	const char *name;
+	int fd = open(journal_path, O_RDWR | O_CREAT, 0600);
+
+	(void)state;
+	for (uint32_t n = 0; n < i.count; n++)
+		i.length += (uint64_t)snprintf(names[n], sizeof names[n], "cur/%u.%0*u", (unsigned)n, (int)(n * 7 % 220), 1u) + 1;
+	for (int wrong = 0; wrong < 2; wrong++) {
+		i.length += (uint64_t)wrong;
+		assert_int_equal(ftruncate(fd, 0) | intent_begin(&i, fd, root), 0);
+		for (uint32_t n = 0; n < i.count; n++)
+			assert_int_equal(intent_add(&i, names[n], strlen(names[n])), 0);
+		assert_int_equal(intent_end(&i), -wrong);
+		assert_int_equal(intent_read(&back, fd, root), wrong ? INTENT_NOTHING : INTENT_WHOLE);
+		for (uint32_t n = 0; n < i.count && !wrong; n++) {
+			assert_int_equal(intent_next(&back, &name), 1);
+			assert_string_equal(name, names[n]);
+		}
+		assert_true(wrong || (intent_next(&back, &name) == 0 && back.kind == INTENT_ARCHIVES));
+	}
+	close(fd);
 }
 
 static void
@@ -506,6 +545,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(left_in_tmp, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(still_in_tmp, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(journals, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(long_journals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(readonly, set_up, tear_down),
 	};
 

@@ -7,17 +7,21 @@
  * names that were removed, and what was written and not synced, may be there or not, a write also in part; all in any order. What was synced
  * is there. A journal's name is on disk when it is handed over (spoold/grant.c syncs its directory), and that it was dropped may not be.
  *
- * And faults, by count: the first, second, third ... of these calls, or of those for memory, fails, or all from it on, until an UPDATE meets none.
+ * And faults, by count: the first, second, third ... of these calls, or of those for memory, fails, or all from it on, until an UPDATE meets none; and
+ * with another program that has renamed messages meanwhile, and an archive that has such names already.
+ *
+ * And what an UPDATE takes of memory, by message.
  *
  * links: spoold/archive.c spoold/mbox.c spoold/locked.c spoold/path.c spoold/maildir.c spoold/maildir_scan.c spoold/maildir_update.c spoold/listing.c spoold/intent.c spoold/maildrop.c spoold/view.c spoold/expire.c spoold/age.c spoold/scan.c spoold/lock.c spoold/journal.c
  * links: spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c
  * links: lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c lib/wire.c
- * libs: -lnettle -lxxhash -Wl,--wrap=renameat2,--wrap=renameat,--wrap=unlinkat,--wrap=unlink,--wrap=fsync,--wrap=pwrite,--wrap=malloc,--wrap=calloc,--wrap=realloc
+ * libs: -lnettle -lxxhash -Wl,--wrap=renameat2,--wrap=renameat,--wrap=unlinkat,--wrap=unlink,--wrap=fsync,--wrap=pwrite,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
  */
 #undef _FORTIFY_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -103,6 +107,8 @@ ssize_t __wrap_pwrite(int, const void *, size_t, off_t);
 void *__wrap_malloc(size_t);
 void *__wrap_calloc(size_t, size_t);
 void *__wrap_realloc(void *, size_t);
+void __real_free(void *);
+void __wrap_free(void *);
 
 static bool
 fails(void)
@@ -122,22 +128,45 @@ fails_memory(void)
 	return true;
 }
 
+/* What is had of it, and was at its most, in octets. */
+static ptrdiff_t memory, memory_most;
+
+static void *
+counted(void *had)
+{
+	memory += (ptrdiff_t)malloc_usable_size(had);
+	memory_most = memory > memory_most ? memory : memory_most;
+	return had;
+}
+
 void *
 __wrap_malloc(size_t size)
 {
-	return fails_memory() ? NULL : __real_malloc(size);
+	return fails_memory() ? NULL : counted(__real_malloc(size));
 }
 
 void *
 __wrap_calloc(size_t count_of, size_t size)
 {
-	return fails_memory() ? NULL : __real_calloc(count_of, size);
+	return fails_memory() ? NULL : counted(__real_calloc(count_of, size));
 }
 
 void *
 __wrap_realloc(void *old, size_t size)
 {
-	return fails_memory() ? NULL : __real_realloc(old, size);
+	size_t before = malloc_usable_size(old);
+
+	if (fails_memory())
+		return NULL;
+	memory -= (ptrdiff_t)before;
+	return counted(__real_realloc(old, size));
+}
+
+void
+__wrap_free(void *had)
+{
+	memory -= (ptrdiff_t)malloc_usable_size(had);
+	__real_free(had);
 }
 
 static int
@@ -442,6 +471,8 @@ check(const char *marks, bool must_be_after)
 	for (int i = 0; i < FILES_MAX; i++) {
 		int dir = w.name[i][0] != '\0' ? dir_of(w.name[i]) : 2;
 		unsigned long which = strtoul(w.text[i], NULL, 10);
+		if (w.text[i][0] == 'a')
+			continue;			/* it was in the archive before */
 		if (w.name[i][0] != '\0' && strncmp(w.name[i], "tmp/postern.", 12) == 0)
 			before = after = false;		/* who opens it sweeps it */
 		if (dir == 2)
@@ -588,9 +619,14 @@ test_power(void **state)
 	print_message("%lu power cuts\n", cuts);
 }
 
+/* By another program, after the session has begun. */
+enum { RENAMED = 3 };
+static const char *const renamed_from[RENAMED] = { "new/1000000000.M1P1.h", "cur/1000000001.M1P1.h:2,S", "new/1000000004.M1P1.h" };
+static const char *const renamed_to[RENAMED] = { "cur/1000000000.M1P1.h:2,F", "cur/1000000001.M1P1.h:2,RS", "cur/1000000004.M1P1.h:2," };
+
 /* An UPDATE in which something fails, if it comes to so many calls: false if it did not. What it says is so once the fault is over. */
 static bool
-update_and_fail(const char *marks, int server_copy, int how)
+update_and_fail(const char *marks, int server_copy, int how, bool others)
 {
 	struct world base;
 	struct tally t;
@@ -598,14 +634,21 @@ update_and_fail(const char *marks, int server_copy, int how)
 	world_begin(&base);
 	world_add(&base, "new/2000000000.M1P1.h", "6");
 	grant.server_copy = server_copy;
+	for (int i = 0; others && i < 4; i += 2)
+		world_add(&base, i == 0 ? ".Archive/cur/1000000000.M1P1.h:2,F" : ".Archive/cur/1000000002.M1P1.h:2,", "a");
 	world_put(&base);
 	__real_unlinkat(root, "new/2000000000.M1P1.h", 0);
 	drop_open();
 	write_file(root, "new/2000000000.M1P1.h", "6", 1);
+	for (size_t i = 0; others && i < RENAMED; i++)
+		assert_int_equal(__real_renameat(root, renamed_from[i], root, renamed_to[i]), 0);
 	bool told = update(marks, how, &t) == 0 && t.left == 0;
 	if (t.deferred && fail_at % 2 == 0)
 		m.store->complete(&m);	/* by the same worker; else by the next one */
 	drop_close();
+	/* what was put back is as the other program has left it */
+	for (size_t i = 0; others && i < RENAMED; i++)
+		assert_int_equal(faccessat(root, renamed_from[i], F_OK, 0), -1);
 	bool met = calls >= fail_at;
 	faults += met;
 	drop_open();
@@ -621,18 +664,70 @@ test_faults(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof patterns / sizeof patterns[0] * 2; i++)
-		for (size_t h = 0; h < sizeof hows / sizeof hows[0] * 2; h++) {
-			bool met = true;
+		for (size_t h = 0; h < sizeof hows / sizeof hows[0] * 2 + 2; h++) {
+			bool met = true, others = h / 2 == sizeof hows / sizeof hows[0];
+			int how = others ? EIO : hows[h / 2];
 			for (fail_at = 1; met; fail_at++) {
 				int copy = i % 2 == 0 ? COPY_AS_CLIENT_SAYS : COPY_ARCHIVE;
 				fail_on = h % 2 == 1;
-				snprintf(what, sizeof what, "%s%s, call %lu%s fails, %d", patterns[i / 2], copy == COPY_ARCHIVE ? ", archive" : "", fail_at,
-				    fail_on ? " and all that follow" : "", hows[h / 2]);
-				met = update_and_fail(patterns[i / 2], copy, hows[h / 2]);
+				snprintf(what, sizeof what, "%s%s%s, call %lu%s fails, %d", patterns[i / 2], copy == COPY_ARCHIVE ? ", archive" : "",
+				    others ? ", renamed" : "", fail_at, fail_on ? " and all that follow" : "", how);
+				met = update_and_fail(patterns[i / 2], copy, how, others);
 			}
 			assert_true(fail_at > 3);
 		}
 	print_message("%lu faults\n", faults);
+}
+
+enum { FEW = 50, MANY = 2000 };
+#define A_MESSAGE 16		/* octets of memory that an UPDATE may take for each, beside rows that are copied (inventory_without) */
+
+/* What an UPDATE takes that removes all of so many messages, or every second one. */
+static ptrdiff_t
+memory_of(int of, bool all, int server_copy)
+{
+	static const struct world empty;
+	uint8_t marks[MANY];
+	char name[NAME];
+	struct tally t;
+	int fd = sealed_create("marks");
+
+	world_put(&empty);
+	grant.server_copy = server_copy;
+	for (int i = 0; i < of; i++) {
+		snprintf(name, sizeof name, "cur/%d.M%dP12345.mail.example.org,S=1,W=1:2,S", 1000000000 + i, i);
+		write_file(root, name, "7", 1);
+		marks[i] = all || i % 2 == 0 ? MARK_DELETED : 0;
+	}
+	assert_int_equal(write(fd, marks, (size_t)of), of);
+	assert_int_equal(sealed_finish(fd), 0);
+	drop_open();
+	ptrdiff_t before = memory_most = memory;
+	assert_int_equal(maildrop_update(&m, fd, (uint32_t)of, false, &t), 0);
+	assert_int_equal(t.deleted, all ? of : of / 2);
+	if (t.deferred)
+		m.store->complete(&m);
+	m.store->remember(&m);
+	if (m.store->untidy(&m))
+		m.store->sweep(&m);
+	ptrdiff_t most_now = memory_most - before;
+	close(fd);
+	drop_close();
+	return most_now;
+}
+
+/* No list of names is made. */
+static void
+test_memory(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 4; way++) {
+		int copy = way / 2 == 0 ? COPY_AS_CLIENT_SAYS : COPY_ARCHIVE;
+		ptrdiff_t grown = memory_of(MANY, way % 2 == 0, copy) - memory_of(FEW, way % 2 == 0, copy);
+		print_message("%s, %s: %.1f octets a message\n", way % 2 == 0 ? "all" : "every second", way / 2 == 0 ? "deleted" : "archived",
+		    (double)grown / (MANY - FEW));
+		assert_true(grown < A_MESSAGE * (MANY - FEW));
+	}
 }
 
 static int
@@ -686,6 +781,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_power),
 		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_memory),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
