@@ -1,8 +1,8 @@
 """Scenario memory: what the worker and pop3d take of a mailbox of 1,000,000 messages.
 
-Four states: a first open, a repeated one, the worker that lingers after that, and an UPDATE that deletes every second message. While each goes on the
-processes are looked at every millisecond. A process's memory "at its most" is all that it had at once (VmHWM), memory that it shares included;
-"beside the catalogue" is that less the catalogue, and less what the same takes of ten messages: how it grows, in octets a message.
+Five states: a first open, a repeated one, the worker that lingers after that, an UPDATE that deletes every second message, and one that deletes all.
+While each goes on the processes are looked at every millisecond. A process's memory "at its most" is all that it had at once (VmHWM), memory that it
+shares included; "beside the catalogue" is that less the catalogue, and less what the same takes of ten messages: how it grows, in octets a message.
 """
 import pathlib
 import select
@@ -46,17 +46,26 @@ def states(bench, s, kind, count):
     time.sleep(1)       # what it gives back, it gives back now
     most = look(s, {}, "VmRSS").get("worker", [0])[0] + 1024
     yield "lingering", {"worker": look(s, {}, "VmRSS").get("worker", [0, 0])}
-    note("memory %s, %d: update" % (kind, count))
-    client = bench.hold_begin(s, sv.user(kind, sv.BIG), "delete", "-x", "alternate")
-    found = watch(s, client)
-    if client.wait() != 0:
-        raise SystemExit("bench: memory: the messages could not be deleted")
-    note("memory %s, %d: what is left to do after QUIT" % (kind, count))
-    while look(s, {}, "VmRSS").get("worker", [0])[0] > most:     # a worker that has deleted something does not linger
-        time.sleep(0.01)
-        look(s, found)
-    yield "update", found
+    for state, pattern in (("update", "alternate"), ("update, all", "all")):
+        if state != "update":
+            note("memory %s, %d: preparing" % (kind, count))
+            s.stop()        # and with it the worker that removes what was deleted
+            bench.clear(s, kind)
+            stock.put(bench, s, kind, count, OCTETS)
+            s.start()
+        note("memory %s, %d: %s" % (kind, count, state))
+        client = bench.hold_begin(s, sv.user(kind, sv.BIG), "delete", "-x", pattern)
+        found = watch(s, client)
+        if client.wait() != 0:
+            raise SystemExit("bench: memory: the messages could not be deleted")
+        note("memory %s, %d: what is left to do after QUIT" % (kind, count))
+        while look(s, {}, "VmRSS").get("worker", [0])[0] > most:     # a worker that has deleted something does not linger
+            time.sleep(0.01)
+            look(s, found)
+        yield state, found
+    s.stop()
     bench.clear(s, kind)
+    s.start()
 
 
 def watch(s, client):

@@ -34,7 +34,8 @@ compare within a row, and not down a column. A server whose open took longer tha
 for more messages. An empty field was not measured.
 """
 MEMORY_HEAD = """What the worker and pop3d take of one large mailbox, from a process's birth to its most (VmHWM; *lingering*: what the worker keeps when
-its session is over, RSS), and what of that grows with the messages *beside the catalogue*, which both share; that may be 64. *update* deletes every second message.
+its session is over, RSS), and what of that grows with the messages *beside the catalogue*, which both share; that may be 64. *update* deletes every second message,
+*update, all* every one.
 """
 
 
