@@ -91,8 +91,10 @@ main(int argc, char **argv)
 	load_name_service();
 	asroot_directories(&conf);
 	sessions_open(&conf, first);
-	sandbox_prepare(CELL_WORKER);
-	sandbox_prepare(CELL_LOCKER);
+	if (conf.sandbox != SANDBOX_OFF) {
+		sandbox_prepare(CELL_WORKER);
+		sandbox_prepare(CELL_LOCKER);
+	}
 	sandbox_enter(CELL_SPOOLD, &conf, NULL, 0);
 	sessions_recover();
 	sessions_settle();

@@ -13,12 +13,21 @@ WITHOUT_ROOT = []
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "root: needs real accounts in a mount namespace of its own, and so root")
+    config.addinivalue_line("markers", "confined: about the sandbox, and so not run where POSTERN_SANDBOX is off")
+    config.addinivalue_line("markers", "unwrapped(reason): not run where something else runs the daemons (valgrind, POSTERN_WRAP)")
+    config.addinivalue_line("markers", "native(reason): the same, and not under sanitizers")
 
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("root") and not harness.IS_ROOT:
         WITHOUT_ROOT.append(item.nodeid)
         pytest.skip("NOT RUN: needs root (accounts, PAM and setuid are not tested)")
+    if item.get_closest_marker("confined") and harness.SANDBOX == "off":
+        pytest.skip("about the sandbox, which is off (POSTERN_SANDBOX)")
+    for marker, applies in (("unwrapped", harness.WRAP), ("native", harness.WRAP or harness.SANITIZED)):
+        for m in item.iter_markers(marker):
+            if applies:
+                pytest.skip(m.args[0])
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -24,13 +24,15 @@ import warnings
 REPO = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("POSTERN_BUILD", REPO / "build")).resolve()
 PROGRAMS = ["pop3d", "authd", "spoold", "authctl", "spoolctl"]
-TIMEOUT = 30            # for anything that takes milliseconds
 PASSWORD = "correct-horse-7"
 NOBODY = 65534
 CHEAP = ["--opslimit", "1", "--memlimit", "64", "--iterations", "4096"]     # a hash that costs next to nothing
 IS_ROOT = os.geteuid() == 0
 HAS_TERMINALS = os.path.exists("/dev/pts/ptmx")         # a chroot may have none to give
 WRAP = os.environ.get("POSTERN_WRAP", "").split()       # what runs the daemons: valgrind and its options
+SANITIZED = "ASAN_OPTIONS" in os.environ
+SANDBOX = os.environ.get("POSTERN_SANDBOX", "required")
+TIMEOUT = 150 if WRAP else 30       # for anything that takes milliseconds
 LOG_LINE = re.compile(rb'postern-[a-z0-9]+\[\d+\]:( [a-z0-9_-]+=("[ -~]*?"|[^ "]+))+$')
 
 
@@ -199,7 +201,10 @@ class Watched:
 
 def process_name(pid):
     with contextlib.suppress(OSError):
-        return pathlib.Path("/proc/%d/comm" % pid).read_text().strip()
+        name = pathlib.Path("/proc/%d/comm" % pid).read_text().strip()
+        if WRAP and name.startswith("memcheck"):    # it has not named itself
+            name = os.path.basename(pathlib.Path("/proc/%d/cmdline" % pid).read_text().split("\0")[len(WRAP)])
+        return name
     return "?"
 
 
@@ -339,11 +344,16 @@ class Stage:
 # The suite
 
 def binaries(into):
-    """Copies of the programs where any user may run them: the tree itself may lie in somebody's private home."""
+    """Copies of the programs where any user may run them: the tree itself may lie in somebody's private home. Daemons as WRAP runs them."""
     into.mkdir(exist_ok=True)
     for name in PROGRAMS:
         if (BUILD / name).exists():
             shutil.copy(BUILD / name, into / name)
+            if WRAP and name.endswith("d"):
+                (into / "wrapped").mkdir(exist_ok=True)
+                (into / name).rename(into / "wrapped" / name)
+                (into / name).write_text('#!/bin/sh\nexec %s %s "$@"\n' % (" ".join(WRAP), into / "wrapped" / name))
+                (into / name).chmod(0o755)
     return into
 
 
@@ -353,7 +363,7 @@ class Postern:
     conf is {section: {key: value}} and is laid over what every test wants. With a stage the daemons are root's.
     """
 
-    def __init__(self, conf=None, stage=None, sandbox=os.environ.get("POSTERN_SANDBOX", "required")):
+    def __init__(self, conf=None, stage=None, sandbox=SANDBOX):
         self.stage = stage
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="postern-"))
         self.uid = 0 if stage else NOBODY if IS_ROOT else os.getuid()
@@ -452,7 +462,7 @@ class Postern:
 
     def start_daemon(self, name, *args, await_ready=True, env=None, **how):
         not_ours = ("JOURNAL_STREAM", "NOTIFY_SOCKET")     # of the service that the tests run in, if they do
-        argv, env = [*WRAP, *self.argv(name, *args)], {**{k: v for k, v in os.environ.items() if k not in not_ours}, **(env or {})}
+        argv, env = self.argv(name, *args), {**{k: v for k, v in os.environ.items() if k not in not_ours}, **(env or {})}
         notify = None
         if name != "pop3d":
             notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -12,6 +12,7 @@ import harness
 from harness import REPO
 
 PORT, TLS_PORT = 11110, 11995
+pytestmark = pytest.mark.native("the demo writes a configuration of its own, with the sandbox in it")
 
 
 def port_is_taken():

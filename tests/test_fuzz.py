@@ -11,6 +11,7 @@ RECEIPTS = sorted(p.name for p in (REPO / "tests/fuzz/corpus").glob("receipt-*")
 FUZZERS = sorted(p.stem for p in (REPO / "tests/fuzz").glob("*.c") if p.stem not in ("replay", "receipt")) + RECEIPTS
 
 
+@pytest.mark.native("it builds with sanitizers by itself")
 @pytest.mark.parametrize("name", FUZZERS)
 def test_corpus(name):
     program = BUILD / "replay" / name

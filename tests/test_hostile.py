@@ -139,7 +139,7 @@ def test_after_login(target):
     assert done[0]["answers"].get("READY", 0) > 5
 
 
-@pytest.mark.skipif(os.environ.get("POSTERN_SANDBOX") == "off", reason="without a sandbox there is no locker")
+@pytest.mark.confined       # without it there is no locker
 def test_after_login_with_a_locker(target_at_home):
     """As before, and the process that knows the mailbox's directory goes with its worker: there are no more in the end than one a user."""
     t = target_at_home

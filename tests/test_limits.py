@@ -83,11 +83,11 @@ def test_login_timeout_of_one_who_is_silent(make_postern):
 def drip(c, data, every=0.1, most=100):
     """An octet at a time, until the server hangs up. How many octets it took."""
     for i in range(most):
-        if select.select([c.socket], [], [], every)[0] and not c.socket.recv(65536):
-            return i
         try:
+            if select.select([c.socket], [], [], every)[0] and not c.socket.recv(65536):
+                return i
             c.send(data[i % len(data):][:1])
-        except OSError:
+        except OSError:     # or it had hung up with an octet unread
             return i
     pytest.fail("still open after %d octets" % most)
 
@@ -139,19 +139,20 @@ def rss(pid):
 
 def test_one_who_never_reads(make_postern, store):
     """Its session ends by itself; meanwhile others are served, and no memory is filled for it."""
-    p = make_postern(conf={"pop3d": {"idle-timeout": 1}})
+    p = make_postern(conf={"pop3d": {"idle-timeout": 30 if harness.WRAP else 1}})      # the others need less
     big = b"Subject: big\n\n" + b"0123456789abcdef" * 64 * 1024 * 12
     p.user("slow", store, [big])
     p.user("u", store, [MESSAGE])
     p.start()
     with p.connect("slow") as slow:
         pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
+        least = rss(pid)
         slow.send(b"RETR 1\r\n" * 50)
         slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with p.connect("u") as c:
             assert c.retr(1) == wire(MESSAGE)
             assert c.quit().startswith(b"+OK")
-        assert rss(pid) < 16 << 20
+        assert rss(pid) < least + (16 << 20)
         p.daemon("pop3d").wait_line("event=session", "end=timeout", "user=slow")
         assert harness.wait_pid(pid)
     with p.connect("slow") as c:
@@ -188,19 +189,21 @@ def test_pipelined_input_is_bounded(make_postern):
     p.start()
     with p.connect() as c:
         pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
+        least = rss(pid)
         c.socket.settimeout(0.3)
         sent = 0
         try:
             while sent < 64 << 20:
                 sent += c.socket.send(b"CAPA\r\n" * 10000)
         except (TimeoutError, socket.timeout):
-            assert rss(pid) < 16 << 20
+            assert rss(pid) < least + (16 << 20)
         except OSError:
             pass
         assert sent < 64 << 20
         p.daemon("pop3d").wait_line("event=session", "end=(timeout|client-gone)")
 
 
+@pytest.mark.unwrapped("valgrind does not let a process have more descriptors than it was started with")
 def test_descriptors_are_enough(make_postern):
     """With the soft limit of 1,024 that shells and systemd give, more connections than that are no trouble."""
     import resource

@@ -252,6 +252,7 @@ def test_read_only_password(postern):
 
 
 @pytest.mark.skipif(not harness.IS_ROOT, reason="looks into a process of another user")
+@pytest.mark.confined
 @pytest.mark.parametrize("store", ["mbox", "maildir"])
 def test_confined_and_empty(make_postern, stage, store):
     """It has its user's uid and its filter all the while, and nothing open but logs, the socket to its parent and that to its locker, which has that alone."""

@@ -362,6 +362,7 @@ def test_app_passwords(login):
         assert done.returncode != 0 and done.stderr and not done.stdout, bad
 
 
+@pytest.mark.confined
 def test_no_hash_is_larger_than_the_hashers(login):
     """What hashers may have is bounded, and what would not fit is not taken into the store."""
     big = "$argon2id$v=19$m=%d,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$1tUT/QvkpE6kOHJhe0MZrdEFN0yzHN+K8bz5c8yoN0E"

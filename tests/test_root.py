@@ -61,6 +61,7 @@ def worker_of(p, before):
     return [pid for pid, name in harness.children(p.daemon("spoold").pid) if pid not in before]
 
 
+@pytest.mark.confined
 def test_two_accounts(p, stage, store):
     for user in OF:
         give(stage, user, store)

@@ -14,6 +14,7 @@ import pytest
 import harness
 from harness import IS_ROOT, REPO, TIMEOUT
 
+pytestmark = pytest.mark.confined
 PROBE_BUILD = harness.BUILD / "probe"
 MESSAGE = b"Subject: hello\n\nhello\n"
 
@@ -483,5 +484,8 @@ def test_imports():
 def test_limit_on_files_is_named(make_postern):
     """The library writes its filter to a file: where no file may be that long, what to raise is said."""
     p = make_postern(sandbox="required")
+    short = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
     with pytest.raises(harness.Failed, match="files may have no more than 512 octets here.*LimitFSIZE"):
-        p.start_daemon("spoold", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)))
+        p.start_daemon("spoold", preexec_fn=short)
+    p.write_conf(postern={"sandbox": "off"})     # then there is no filter, and nothing to say of one
+    assert "filter" not in p.start_daemon("spoold", preexec_fn=short).log()

@@ -631,6 +631,7 @@ def mistakes(make, pair, expected, level="error"):
     return p
 
 
+@pytest.mark.confined       # off would be advised against
 def test_good_certificate_checks(make_postern, pairs):
     p = make_postern({"authd": {"throttle": "on"}})     # off would be advised against
     configure(p, install(p, "pair", pairs["rsa"]))
@@ -1202,6 +1203,7 @@ def found_in(pid, needles):
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="NOT RUN: reading another process's memory needs root")
+@pytest.mark.native("it looks at all of a process's memory, and that of these has shadows without end")
 @pytest.mark.parametrize("kind", ["rsa", "p256", "ed25519"])
 def test_no_key_in_the_memory_of_pop3d(make_postern, authority, pairs, kind):
     p = serve(make_postern, pairs[kind])
@@ -1243,6 +1245,7 @@ def test_no_key_in_the_memory_of_pop3d(make_postern, authority, pairs, kind):
 
 
 @pytest.mark.root
+@pytest.mark.confined
 @pytest.mark.parametrize("stores", ["db", "db pam"])
 def test_as_root(stage, make_postern, authority, pairs, stores):
     """As in production: the key is root's alone, the keeper is not root, and a reload finds a new key."""
@@ -1279,6 +1282,7 @@ def find_processes(name):
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="NOT RUN: reading another process's memory needs root")
+@pytest.mark.native("it looks at all of a process's memory, and that of these has shadows without end")
 @pytest.mark.parametrize("version", [TLS12, TLS13])
 def test_no_password_in_the_memory_of_pop3d_after_login(make_postern, authority, pairs, version):
     password = "a-password-of-%d-that-is-only-here" % version

@@ -131,10 +131,10 @@ static void
 close_drop(void)
 {
 	m.store->remember(&m);
-	m.store->release(&m);
-	cache_close(m.cache);
-	close(m.cache_fd);
 	close(m.catalogue);
+	maildrop_close(&m);
+	inventory_free(kept.inventory);	/* for a worker that lingers; here each open is the first */
+	kept = (struct kept){ 0 };
 }
 
 static void
