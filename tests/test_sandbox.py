@@ -488,4 +488,6 @@ def test_limit_on_files_is_named(make_postern):
     with pytest.raises(harness.Failed, match="files may have no more than 512 octets here.*LimitFSIZE"):
         p.start_daemon("spoold", preexec_fn=short)
     p.write_conf(postern={"sandbox": "off"})     # then there is no filter, and nothing to say of one
-    assert "filter" not in p.start_daemon("spoold", preexec_fn=short).log()
+    spoold = p.start_daemon("spoold", preexec_fn=short)
+    spoold.wait_line("text=ready")
+    assert "filter" not in spoold.log()
