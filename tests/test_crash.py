@@ -227,47 +227,114 @@ class LargeDrop(Drop):
     def expected(self, deleted, delivered):
         return harness.mbox([m for i, m in enumerate(self.MESSAGES, 1) if i not in deleted] + ([NEW] if delivered else []))
 
+    def archived(self):
+        archive = self.path.with_name(".crash.archive")
+        return archive.read_bytes() if archive.exists() else b""
+
+    def taken(self, deleted):
+        return harness.mbox([self.MESSAGES[i - 1] for i in deleted])
+
+
+def one_large_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
+    """Whether the client was told that what is still in the file has gone; and if the worker came to its end before `stop`."""
+    await_workers(postern)
+    drop.reset()
+    spoold = postern.daemon("spoold")
+    c = postern.connect("crash")
+    for number in deleted:
+        c.ok(b"DELE %d" % number)
+    (worker, _), = harness.children(spoold.pid)
+    answer, ended = quit_under(tools, stop, c, worker, *([spoold.pid] if parent_too else []))
+    assert harness.wait_pid(worker), "the worker lives on"
+    whole = drop.path.stat().st_size == len(drop.before)
+    if ended[0] == "killed" and parent_too:
+        assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
+        spoold.wait_gone(10)
+    drop.age_dotlock()
+    if delivers:
+        drop.deliver()
+    if ended[0] == "killed" and parent_too:
+        postern.start("spoold")
+    await_workers(postern)
+    with postern.connect("crash") as d:
+        count = d.stat()[0]
+        assert d.quit().startswith(b"+OK")
+    now, what = drop.look(), "deleting %s, %s, delivered %s, answer %r" % (deleted, ended, delivers, answer)
+    after = now == drop.expected(deleted, delivers)
+    assert after or now == drop.expected([], delivers), "%s: neither before nor after (%d octets)" % (what, len(now))
+    assert after or not answer.startswith(b"+OK"), "%s: the client was told that it is done" % what
+    assert count == len(drop.MESSAGES) + delivers - (len(deleted) if after else 0), what
+    if drop.archives:
+        assert drop.archived() == (drop.taken(deleted) if after else b""), "%s: the archive is wrong" % what
+    assert ended[0] == "killed" or (after and answer.startswith(b"+OK")), what
+    return whole and answer.startswith(b"+OK"), ended[0] == "ended"
+
 
 @pytest.mark.parametrize("parent_too", [False, True], ids=["worker", "worker-and-parent"])
 @pytest.mark.parametrize("deleted", [[1, 2, 3, 4, 5, 6], [4, 5, 6], [1, 4, 5, 6]] if ALL else [[1, 2, 3, 4, 5, 6]], ids=lambda d: "".join(map(str, d)))
 def test_killed_after_the_answer(tools, postern, deleted, parent_too):
     """What was answered before the mailbox was cut off is done, by whoever opens it next; and what arrives meanwhile stays."""
-    drop, answered = LargeDrop(postern), 0
+    drop, answered, kills = LargeDrop(postern), 0, 0
     postern.start()
     for delivers in (False, True):
         for stop in itertools.count(1 if ALL else 8, 1 if ALL else 37 if parent_too else 19):
-            await_workers(postern)
-            drop.reset()
-            spoold = postern.daemon("spoold")
-            c = postern.connect("crash")
-            for number in deleted:
-                c.ok(b"DELE %d" % number)
-            (worker, _), = harness.children(spoold.pid)
-            answer, ended = quit_under(tools, stop, c, worker, *([spoold.pid] if parent_too else []))
-            assert harness.wait_pid(worker), "the worker lives on"
-            whole = drop.path.stat().st_size == len(drop.before)
-            if ended[0] == "killed" and parent_too:
-                assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
-                spoold.wait_gone(10)
-            drop.age_dotlock()
-            if delivers:
-                drop.deliver()
-            if ended[0] == "killed" and parent_too:
-                postern.start("spoold")
-            await_workers(postern)
-            with postern.connect("crash") as d:
-                count = d.stat()[0]
-                assert d.quit().startswith(b"+OK")
-            now, what = drop.look(), "deleting %s, %s, delivered %s, answer %r" % (deleted, ended, delivers, answer)
-            after = now == drop.expected(deleted, delivers)
-            assert after or now == drop.expected([], delivers), "%s: neither before nor after (%d octets)" % (what, len(now))
-            assert after or not answer.startswith(b"+OK"), "%s: the client was told that it is done" % what
-            assert count == len(drop.MESSAGES) + delivers - (len(deleted) if after else 0), what
-            answered += whole and answer.startswith(b"+OK")
-            if ended[0] == "ended":
-                assert after and answer.startswith(b"+OK"), what
+            told, ended = one_large_kill(postern, tools, drop, deleted, stop, delivers, parent_too)
+            answered += told
+            if ended:
                 break
+            kills += 1
     assert answered > 0 or not ALL, "no kill was between the answer and the truncation"
+    print("%s: %d kills, %d between the answer and the truncation" % (deleted, kills, answered))
+
+
+@pytest.mark.parametrize("parent_too", [False, True], ids=["worker", "worker-and-parent"])
+def test_archived_and_killed_after_the_answer(tools, make_postern, parent_too):
+    """The same with server-copy = archive: what was answered is in the archive, once, and out of the mailbox."""
+    postern, kills = make_postern({"spoold": {"linger-workers": 0, "server-copy": "archive"}}), 0
+    drop = LargeDrop(postern, archives=True)
+    postern.start()
+    told, ended = one_large_kill(postern, tools, drop, [1, 4, 5, 6], "@ftruncate", True, parent_too)
+    assert told and not ended, "the kill was not between the answer and the truncation"
+    for stop in itertools.count(1) if ALL else ():
+        if one_large_kill(postern, tools, drop, [1, 4, 5, 6], stop, False, parent_too)[1]:
+            break
+        kills += 1
+    print("%d kills" % kills)
+
+
+@pytest.mark.parametrize("how", ["signal", "tool"])
+def test_stopped_after_the_answer(tools, postern, how):
+    """spoold is told to stop, or spoolctl ends the session, between the answer and the truncation: that is finished, and loses nothing."""
+    drop, deleted = LargeDrop(postern), [1, 4, 5, 6]
+    postern.start()
+    spoold = postern.daemon("spoold")
+    c = postern.connect("crash")
+    for number in deleted:
+        c.ok(b"DELE %d" % number)
+    (worker, _), = harness.children(spoold.pid)
+    session = re.search(r"s=(\w+)", spoold.wait_line("event=open", "user=crash"))[1]
+    with killer(tools, "@ftruncate", worker, options=["-n"], stdin=subprocess.PIPE) as k:
+        c.send(b"QUIT\r\n")
+        assert k.stdout.readline().startswith("killed")
+        assert c.line().startswith(b"+OK")
+        assert drop.path.stat().st_size == len(drop.before)     # there it stands
+        if how == "signal":     # to all of its processes, as some supervisors do it
+            os.kill(worker, signal.SIGTERM)
+            spoold.process.send_signal(signal.SIGTERM)
+            while (postern.dir / "run/spoold.sock").exists():
+                assert not harness.wait_pid(spoold.pid, 0.02), "spoold has not waited for the session"
+        else:
+            argv = [str(x) for x in postern.argv("spoolctl", "end", session)]
+            subprocess.run(postern.stage.argv(argv) if postern.stage else argv, check=True, timeout=harness.TIMEOUT, **postern.popen_as())
+        assert drop.path.stat().st_size == len(drop.before)
+    assert harness.wait_pid(worker), "the worker lives on"
+    if how == "signal":
+        assert spoold.stop() == 0
+    assert drop.look() == drop.expected(deleted, False)
+    assert not list((postern.dir / "state/journal").iterdir()), "there was something left to recover"
+    if how == "signal":
+        postern.start("spoold")
+    assert seen(postern) == sorted(harness.wire(m) for i, m in enumerate(drop.MESSAGES, 1) if i not in deleted)
 
 
 def test_the_answer_waits_for_the_cut(tools, postern):
