@@ -21,6 +21,7 @@ struct request {
 
 static struct source spoold = { .fd = -1 };
 static struct request *requests;
+static bool is_away;	/* spoold, and it was said */
 static char path[CONF_STRING + 16];
 
 void
@@ -48,8 +49,11 @@ spoold_gone(void)
 	loop_close(&spoold);
 	while (requests != NULL) {
 		struct request *r = requests;
+		struct login *l = r->login;
 		requests = r->next;
-		answer(r, -1, DENIED_TEMPORARY, "spoold-gone");
+		free(r);
+		if (l != NULL)
+			login_unanswered(l);
 	}
 }
 
@@ -153,11 +157,11 @@ send_open(struct login *l, const char *session, const char *client)
 		return -1;
 	/* The connection is new, or the old one's spoold has been restarted: once more, on a fresh one. */
 	spoold_gone();
-	if (spoold_connect() == -1) {
+	int result = spoold_connect();
+	if (result == -1 && !is_away)
 		log_text(LOG_WARNING, "spoold cannot be reached at %s: %s", path, strerror(errno));
-		return -1;
-	}
-	return message_send(spoold.fd, &m);
+	is_away = result == -1;
+	return result == -1 ? -1 : message_send(spoold.fd, &m);
 }
 
 int

@@ -16,8 +16,10 @@
 #include "throttle.h"
 #include "vouch.h"
 
-/* How long spoold has. */
+/* Milliseconds. How long spoold has; how long it may be away, since it is being restarted, and when it is looked for again. */
 #define PATIENCE	30000
+#define AWAY		5000
+#define AGAIN		50
 
 static const struct conf *conf;
 static struct secret *spare;	/* secrets not in use */
@@ -198,9 +200,24 @@ ask_maildrop(struct login *l)
 	l->stage = LOGIN_OPENING;
 	timer_clear(&l->timer);
 	if (grant_ask(l, h->session, h->client) == -1)
-		deny(l, DENIED_TEMPORARY, "spoold-gone");
+		login_unanswered(l);
 	else
 		timer_set(&l->timer, clock_ms() + PATIENCE);
+}
+
+void
+login_unanswered(struct login *l)
+{
+	int64_t now = clock_ms();
+
+	if (l->away == 0)
+		l->away = now + AWAY;
+	if (now >= l->away)
+		deny(l, DENIED_TEMPORARY, "spoold-gone");
+	else {
+		l->stage = LOGIN_REOPENING;
+		timer_set(&l->timer, now + AGAIN);
+	}
 }
 
 void
@@ -281,6 +298,8 @@ on_due(struct timer *t)
 
 	if (l->stage == LOGIN_WAITING)
 		proceed(l);
+	else if (l->stage == LOGIN_REOPENING)
+		ask_maildrop(l);
 	else if (l->stage == LOGIN_OPENING)
 		deny(l, DENIED_TEMPORARY, "timeout");
 	else

@@ -27,7 +27,8 @@ enum login_stage {
 	LOGIN_WAITING,		/* by the throttle, before anything comes of it */
 	LOGIN_ASKING,		/* a hasher or PAM */
 	LOGIN_HOLDING,		/* PAM's no, until it may be acted on */
-	LOGIN_OPENING		/* spoold is to open the maildrop */
+	LOGIN_OPENING,		/* spoold is to open the maildrop */
+	LOGIN_REOPENING		/* and is to be asked again, since it was not there */
 };
 
 /* What the exchange came to, and is to be acted on once the throttle lets it. */
@@ -66,6 +67,7 @@ struct login {
 	struct timer timer;
 	struct question question;
 	int64_t begun;
+	int64_t away;			/* spoold was not there: until when it is looked for */
 	int64_t asked;			/* when the question was put */
 	uint32_t store_at;		/* which of the configured stores is being tried */
 	bool nobody;			/* no user can have this name: none has it, whatever a store says */
@@ -103,5 +105,7 @@ void login_trouble(struct login *l, const char *reason);
 
 /* spoold's answer: the session's descriptor, which becomes the callee's, or -1 and why not. */
 void login_opened(struct login *l, int fd, enum denial denial, const char *reason);
+/* spoold is not there, or went before it answered: it may be being restarted, and is asked again for a while. */
+void login_unanswered(struct login *l);
 
 #endif

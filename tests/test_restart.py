@@ -96,6 +96,26 @@ def test_spoold_whose_front_is_killed(p):
     assert not old.wait_gone(TIMEOUT)
 
 
+def test_a_login_while_spoold_is_restarted(p):
+    """It waits, whether spoold is away when it comes or goes before it has answered."""
+    p.start()
+    old = p.daemons["spoold"].pop()
+    with p.connect() as early, p.connect() as late:
+        early.ok(b"USER u")
+        late.ok(b"USER v")
+        os.kill(old.pid, signal.SIGSTOP)
+        early.send(b"PASS " + harness.PASSWORD.encode() + b"\r\n")
+        old.kill()
+        late.send(b"PASS " + harness.PASSWORD.encode() + b"\r\n")
+        p.daemon("authd").wait_line("spoold cannot be reached")
+        p.start("spoold")
+        for c in (early, late):
+            assert c.line().startswith(b"+OK")
+            finish(c)
+    old.close()
+    assert p.daemon("authd").log().count("spoold cannot be reached") == 1
+
+
 def test_spoold_that_hangs(p):
     """The watchdog's SIGABRT to the front ends a parent that does not turn its loop any more; the next start finds the place free."""
     old = p.start_daemon("spoold", "-r")
