@@ -95,10 +95,11 @@ def as_disk(store, messages):
 
 
 class Watched:
-    """A process whose standard error is collected line by line and can be waited on."""
+    """A process whose standard error is collected line by line and can be waited on. What it has written when it is asked for is there."""
 
     def __init__(self, name, argv, **how):
-        self.name, self.lines, self.ended, self.notify = name, [], False, None
+        self.name, self.ended, self.notify = name, False, None
+        self.collected, self.rest = [], b""
         self.changed = threading.Condition()
         how.setdefault("stdin", subprocess.DEVNULL)
         how.setdefault("stdout", subprocess.DEVNULL)
@@ -106,21 +107,40 @@ class Watched:
         self.pid = self.process.pid
         threading.Thread(target=self._collect, daemon=True).start()
 
-    def _collect(self):
-        for line in self.process.stderr:
-            with self.changed:
-                self.lines.append(line.rstrip(b"\n"))
-                self.changed.notify_all()
-        with self.changed:
-            self.ended = True
+    def _readable(self, timeout):
+        ready = select.poll()
+        ready.register(self.process.stderr, select.POLLIN)
+        return bool(ready.poll(timeout))
+
+    def _take(self):
+        """All that is in the pipe; the lock is held."""
+        while not self.ended and self._readable(0):
+            data = os.read(self.process.stderr.fileno(), 65536)
+            *whole, self.rest = (self.rest + data).split(b"\n")
+            if not data and self.rest:
+                whole.append(self.rest)
+            self.collected += whole
+            self.ended = not data
             self.changed.notify_all()
 
-    def log(self):
+    def _collect(self):
+        with contextlib.suppress(ValueError):       # it was closed meanwhile
+            while not self.ended:
+                self._readable(None)
+                with self.changed:
+                    self._take()
+
+    @property
+    def lines(self):
         with self.changed:
-            return b"\n".join(self.lines).decode("ascii", "backslashreplace")
+            self._take()
+            return self.collected
+
+    def log(self):
+        return b"\n".join(self.lines).decode("ascii", "backslashreplace")
 
     def last_words(self):
-        """The log of one that has ended: it is read by a thread, which may not be through."""
+        """The log of one that has ended; its children may still be ending."""
         with self.changed:
             self.changed.wait_for(lambda: self.ended, 5)
         return self.log()
@@ -133,23 +153,24 @@ class Watched:
             at = start
             while True:
                 for at in range(at, len(self.lines)):
-                    if all(p.search(self.lines[at]) for p in compiled):
-                        return self.lines[at].decode("ascii", "backslashreplace")
-                at = len(self.lines)
+                    if all(p.search(self.collected[at]) for p in compiled):
+                        return self.collected[at].decode("ascii", "backslashreplace")
+                at = len(self.collected)
                 left = until - time.monotonic()
                 if self.ended or left <= 0:
                     raise Failed("%s %s: no line with %s in its log:\n%s" % (self.name, "ended" if self.ended else "runs on",
-                        patterns, "\n".join(x.decode("ascii", "backslashreplace") for x in self.lines)))
+                        patterns, self.log()))
                 self.changed.wait(left)
 
     def close(self):
+        with self.changed:
+            self.ended = True
         self.process.stderr.close()
         if self.notify is not None:
             self.notify.close()
 
     def mark(self):
-        with self.changed:
-            return len(self.lines)
+        return len(self.lines)
 
     def session(self):
         """Every process of its session that still runs, as {pid: state}."""

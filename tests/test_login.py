@@ -713,7 +713,7 @@ class Killed:
     def __init__(self, p, directory):
         self.p, self.killer = p, directory / "killer"
         subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-o", self.killer,
-                        harness.REPO / "tests" / "crash" / "killer.c"], check=True, timeout=60)
+                        harness.REPO / "tests" / "crash" / "killer.c", "-lseccomp"], check=True, timeout=60)
 
     def at(self, stop, argv, typed=b""):
         """False once `stop` is beyond its last call."""
