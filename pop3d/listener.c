@@ -35,6 +35,7 @@
 #define RESTART_MS	3000		/* for which connections wait when the keeper goes, or is not there yet: authd may just be started */
 #define REST_MS		100		/* pause after an error that would come again at once */
 #define REAP_MS		10		/* children that end are not looked at one by one, if other things are to be done meanwhile */
+#define CALM_MS		10		/* without a connection, before processes are forked ahead again of many that are served */
 
 #define EVENTS		16		/* taken at once */
 #define NOBODY		UINT32_MAX
@@ -73,6 +74,7 @@ static struct {
 	bool leaving;			/* and the sessions are not waited for: another listener takes the place of this one */
 	int64_t rest_until;
 	bool resting;			/* no connection is waited for */
+	int64_t taken_at;		/* the last connection */
 	int events, signals;
 	int ends;			/* SIGCHLD alone, told of once until it is read */
 	int64_t reap_at;		/* a child has ended: when to look for all at the latest; 0: none has */
@@ -224,15 +226,17 @@ keeper_drop(void)
 	state.keeper = -1;
 }
 
+/* `given`, not received: then the listener's own descriptors are what the message names, the connection perhaps twice. */
 static struct connection
-connection_of(struct message *m, int handover)
+connection_of(const struct message *m, int handover, bool given)
 {
 	const struct body_connection *b = &m->body.connection;
 	struct connection c = { .in = m->fds[0], .out = m->fds[0], .authd = m->fds[1], .keeper = -1, .listener = handover,
 		.implicit_tls = b->implicit_tls != 0, .tls = b->tls != 0, .client_port = b->client_port, .local_port = b->local_port };
 
 	if (!b->verifier) {
-		close(c.authd);
+		if (!given)
+			close(c.authd);
 		c.authd = -1;
 	}
 	memcpy(c.client, b->client, sizeof c.client);
@@ -240,79 +244,131 @@ connection_of(struct message *m, int handover)
 	return c;
 }
 
-/* Of all that the listener has open a child keeps its log and its own end. */
+/* Of all that the listener has open a child keeps its log and these; -1 is none. */
 static void
-close_all_but(int handover)
+close_all_but(int a, int b, int c)
 {
-	int log = log_descriptor();
-	unsigned low = (unsigned)(log != -1 && log < handover ? log : handover), high = (unsigned)(log > handover ? log : handover);
+	int kept[] = { a, b, c, log_descriptor() };
+	unsigned low = 3;
 
-	if (low > 3)
-		close_range(3, low - 1, 0);
-	if (high > low + 1)
-		close_range(low + 1, high - 1, 0);
-	close_range(high + 1, ~0u, 0);
+	for (;;) {
+		unsigned next = ~0u;
+		for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+			if (kept[i] != -1 && (unsigned)kept[i] >= low && (unsigned)kept[i] < next)
+				next = (unsigned)kept[i];
+		if (next > low)
+			close_range(low, next == ~0u ? next : next - 1, 0);
+		if (next == ~0u)
+			return;
+		low = next + 1;
+	}
 }
 
-/* A child: waits for its connection, serves it, ends. It outlives the listener; while it is idle, the listener's end is its own. */
-static _Noreturn void
-child_run(int handover)
+static void
+child_enter(const char *name)
 {
-	struct message *m = session_room();
 	sigset_t none;
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	process_name("pop3d-idle");
+	process_name(name);
 	sandbox_enter(CELL_POP3D, state.conf, NULL, 0);
-	close_all_but(handover);
+}
+
+/* A child: waits for its connection, serves it, ends. It outlives the listener; while it is idle, the listener's end is its own. */
+static _Noreturn void
+child_wait(int handover)
+{
+	struct message *m = session_room();
+
+	child_enter("pop3d-idle");
+	close_all_but(handover, -1, -1);
 	if (message_receive(handover, m, SIDE_LISTENER, SIDE_POP3D) != 1 || m->header.type != MESSAGE_CONNECTION)
 		_exit(0);
 	process_name("pop3d");
-	struct connection c = connection_of(m, handover);
+	struct connection c = connection_of(m, handover, false);
 	session_run(state.conf, &c);
 	_exit(0);
 }
 
-static bool
-child_fork(void)
+/* One that is forked for a connection, and has it from the beginning. */
+static _Noreturn void
+child_serve(const struct message *m, int handover)
 {
-	int pair[2];
-	uint32_t slot = state.free;
+	struct connection c = connection_of(m, handover, true);
 
-	if (slot == NOBODY)
-		return false;
-	if (sandbox_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair, 0) == -1) {
-		log_text(LOG_ERR, "no socket for another process: %s", strerror(errno));
-		return false;
-	}
-	pid_t pid = sandbox_fork(state.conf);
-	if (pid == 0)
-		child_run(pair[1]);
-	close(pair[1]);
-	if (pid == -1) {
-		log_text(LOG_ERR, "no process for another connection: %s", strerror(errno));
-		close(pair[0]);
-		return false;
-	}
+	child_enter("pop3d");
+	close_all_but(c.in, c.authd, handover);
+	session_run(state.conf, &c);
+	_exit(0);
+}
+
+static struct child *
+child_add(pid_t pid, int handover)
+{
+	uint32_t slot = state.free, *chain = &state.pids[(uint32_t)pid & state.pids_mask];
 	struct child *c = &state.children[slot];
-	uint32_t *chain = &state.pids[(uint32_t)pid & state.pids_mask];
+
 	state.free = c->next;
-	*c = (struct child){ .pid = pid, .handover = pair[0], .crowd = CROWD_NONE, .next = *chain };
+	*c = (struct child){ .pid = pid, .handover = handover, .crowd = CROWD_NONE, .next = *chain };
 	*chain = slot;
 	state.count++;
-	state.waiting[state.idle++] = slot;
-	return true;
+	return c;
+}
+
+/*
+ * For the connection of *m, or to wait for one if m is NULL. A process that waits is told by a message; so are those that are to say something
+ * themselves (speaks); the others have no conversation with the listener at all. NULL: there is none (logged).
+ */
+static struct child *
+child_fork(const struct message *m, bool speaks)
+{
+	int pair[2] = { -1, -1 };
+
+	if (state.free == NOBODY)
+		return NULL;
+	if ((m == NULL || speaks) && sandbox_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair, 0) == -1) {
+		log_text(LOG_ERR, "no socket for another process: %s", strerror(errno));
+		return NULL;
+	}
+	pid_t pid = sandbox_fork(state.conf);
+	if (pid == 0 && m == NULL)
+		child_wait(pair[1]);
+	if (pid == 0)
+		child_serve(m, pair[1]);
+	if (pid == -1)
+		log_text(LOG_ERR, "no process for another connection: %s", strerror(errno));
+	if (pair[1] != -1)
+		close(pair[1]);
+	if (pid != -1)
+		return child_add(pid, pair[0]);
+	if (pair[0] != -1)
+		close(pair[0]);
+	return NULL;
+}
+
+/*
+ * Where more are served than wait in good times, and connections keep coming, the processors are busy, and a fork ahead comes no sooner than
+ * one at need: that spares a socket pair, a message and a process that falls asleep in between.
+ */
+static bool
+is_busy(void)
+{
+	return state.count - state.idle > state.conf->prefork && clock_ms() - state.taken_at < CALM_MS;
 }
 
 /* Forks until as many wait as the configuration wants, never more in all than may be. */
 static void
 children_ahead(void)
 {
-	while (!state.stopping && state.idle < state.conf->prefork &&
-	    state.count < state.conf->max_connections && clock_ms() >= state.rest_until)
-		if (!child_fork())
+	while (!state.stopping && state.idle < state.conf->prefork && !is_busy() &&
+	    state.count < state.conf->max_connections && clock_ms() >= state.rest_until) {
+		struct child *c = child_fork(NULL, true);
+		if (c != NULL)
+			state.waiting[state.idle++] = (uint32_t)(c - state.children);
+		else
 			state.rest_until = clock_ms() + REST_MS;
+	}
 }
 
 /* Nothing more is said to it, nor heard. */
@@ -588,19 +644,19 @@ connection_give(struct message *m, const char *network, bool proxy)
 	m->body.connection.verifier = authd != -1;
 	if (authd != -1)
 		m->fds[1] = authd;
+	bool speaks = proxy || m->body.connection.tls;
 	struct child *c = hand_over(m);
-	if (c == NULL && child_fork())
-		c = hand_over(m);
+	if (c == NULL)
+		c = child_fork(m, speaks);
 	if (authd != -1)
 		close(authd);
 	if (c == NULL)
 		return false;
-	if (proxy)
-		c->state = CHILD_ADMITTING;
-	else
+	c->state = proxy ? CHILD_ADMITTING : CHILD_SERVING;
+	if (!proxy)
 		c->crowd = crowd_join(network);
 	c->may_reach = m->body.connection.tls;
-	if (proxy || c->may_reach)
+	if (speaks)
 		child_hear(c);
 	else
 		child_release(c);
@@ -623,6 +679,7 @@ connection_take(const struct listener *l)
 		}
 		return;
 	}
+	state.taken_at = clock_ms();
 	message_fill(m, fd, l, (struct sockaddr *)&sa);
 	network_of_text(m->body.connection.client, network);
 	bool proxy = conf_in_networks(&state.conf->proxy_protocol_from, m->body.connection.client);
@@ -795,7 +852,8 @@ serve_once(void)
 	children_ahead();
 	rest(clock_ms() < state.rest_until);
 	bool seeking = credentials_configured(state.conf) && state.keeper == -1;
-	int fed = watchdog_feed(), most = state.resting ? REST_MS : seeking ? KEEPER_MS : -1;
+	bool fewer = state.idle < state.conf->prefork && is_busy();	/* than are to wait, when it is calm again */
+	int fed = watchdog_feed(), most = fewer ? CALM_MS : state.resting ? REST_MS : seeking ? KEEPER_MS : -1;
 	turn(most == -1 || (fed != -1 && fed < most) ? fed : most);
 }
 

@@ -298,6 +298,35 @@ def test_limits_of_connections(make_postern):
         c.close()
 
 
+def test_more_at_once_than_wait(make_postern):
+    """Whoever comes when no process waits any more gets one that is forked for him, and has nothing of the others; when it is calm again, as many wait as before."""
+    p = make_postern(conf={"pop3d": {"prefork": 1}})
+    p.start()
+    pop3d = p.daemon("pop3d")
+
+    def until(wanted):
+        for _ in range(3000):
+            if wanted([name for _, name in harness.children(pop3d.pid)]):
+                return
+            harness.wait_pid(pop3d.pid, 0.01)
+        pytest.fail("not as many wait as are to")
+
+    until(lambda names: names == ["pop3d-idle"])
+    held = [p.connect() for _ in range(12)]
+    for c in held:
+        c.err(b"STAT")
+    served = [pid for pid, name in harness.children(pop3d.pid) if name == "pop3d"]
+    assert len(served) == 12
+    if os.geteuid() == 0:
+        sockets = [{at for fd in os.listdir("/proc/%d/fd" % pid) if (at := os.readlink("/proc/%d/fd/%s" % (pid, fd))).startswith("socket:")} for pid in served]
+        assert all(1 < len(own) <= 3 for own in sockets)    # its client, the verifier, and the listener of one that waited
+        assert len(set.union(*sockets)) == sum(map(len, sockets))
+    until(lambda names: sorted(names) == ["pop3d"] * 12 + ["pop3d-idle"])
+    for c in held:
+        assert c.quit().startswith(b"+OK")
+    until(lambda names: names == ["pop3d-idle"])
+
+
 def test_login_timeout(make_postern):
     """A minute before login means all of it: a client that drips is let go as well."""
     p = make_postern(conf={"pop3d": {"login-timeout": 1}})

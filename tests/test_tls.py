@@ -735,9 +735,10 @@ def server_hello(p, *args):
     return "".join(octets[6:38]), "".join(octets[38:])
 
 
-def test_no_two_connections_draw_the_same_random_numbers(make_postern, pairs):
+@pytest.mark.parametrize("ahead", [4, 0])
+def test_no_two_connections_draw_the_same_random_numbers(make_postern, pairs, ahead):
     """All processes are forked from one listener, which has used GnuTLS before."""
-    p = serve(make_postern, pairs["p256"], conf={"pop3d": {"prefork": 4}})
+    p = serve(make_postern, pairs["p256"], conf={"pop3d": {"prefork": ahead}})
     seen = [server_hello(p, version) for version in ("-tls1_3", "-tls1_2") for _ in range(4)]
     assert len({random for random, _ in seen}) == 8
     assert len({rest for _, rest in seen[:4]}) == 4
