@@ -22,10 +22,6 @@ MESSAGES = [b"Subject: one\n\n1\n", b"Subject: two\n\n2\n"]
 OTHER = "another-horse-8"
 
 
-# valgrind gives memory that was freed to nobody for a long time
-KEEPS_MEMORY = pytest.mark.skipif(bool(harness.WRAP), reason="what runs the daemons keeps what they have freed")
-
-
 @pytest.fixture
 def login(make_postern):
     """A Postern with every mechanism that needs no TLS, and the user u; started."""
@@ -568,7 +564,7 @@ def test_throttle(make_postern):
     row, second = tried(p, "127.0.0.2", "spray6", "wrong")
     assert first >= 0.45 and second >= 0.9, "guesses at many users from one address are slowed"
     row, elsewhere = tried(p, "127.0.0.3", "u", PASSWORD)
-    assert row.startswith(b"+OK") and elsewhere < second, "who comes from elsewhere is not"
+    assert row.startswith(b"+OK") and (harness.WRAP or elsewhere < second), "who comes from elsewhere is not"    # wrapped, a login alone takes as long
     for i in range(8):
         row, exempt = tried(p, "127.0.9.1", "spray%d" % i, "wrong")
         assert exempt < 0.4, "an exempt address is slowed"
@@ -680,7 +676,6 @@ def _memory_has(pid, needle):
 
 
 @pytest.mark.skipif(not harness.IS_ROOT, reason="NOT RUN: needs root to read the memory of others")
-@KEEPS_MEMORY
 def test_no_password_stays_in_memory(login):
     """After logins by every way in, right and wrong, no process has the password, an app password or a secret in it."""
     app = login.authctl("app", "add", "u", "phone").stdout.decode().strip()
@@ -1054,7 +1049,6 @@ def test_one_duration_of_pam(make_postern, stage):
 
 
 @pytest.mark.root
-@KEEPS_MEMORY
 def test_no_password_of_pam_stays_in_memory(make_postern, stage):
     """Neither of one that PAM verified, nor of one that is remembered, nor of SCRAM; in no process of authd and of pop3d."""
     p = make_postern({"authd": {"mechanisms": MECHANISMS, "cache-ttl": 300}}, stage=stage)
