@@ -1,4 +1,7 @@
-"""Numbered messages: made from their number alone, and known again octet for octet wherever they are found."""
+"""Numbered messages: made from their number alone, and known again octet for octet wherever they are found.
+
+Hardly two are of one size: mutt goes by the size of an mbox to tell whether anything in it was deleted.
+"""
 import hashlib
 import random
 import re
@@ -11,6 +14,10 @@ READER = 5      # every so manieth is for the mail reader, which moves it elsewh
 
 def is_readers(number):
     return number % READER == 0
+
+
+def filling(octets, width=72):
+    return [width] * (octets // width) + [octets % width]
 
 
 def message(number):
@@ -31,6 +38,8 @@ def message(number):
             lines.append(b"\xe4\xf6\xfc 8-bit \xff")
         else:
             lines.append(b"%d.%d " % (number, i) + b"abcdefghij" * r.randrange(0, 12))
+    for length in filling(r.randrange(3000)):
+        lines.append(b"z" * length)
     lines.append(b"the end of %d" % number)
     body = b"".join(x + b"\n" for x in lines)
     head = (b"X-Number: %d\nFrom: sender@example.org\nTo: somebody@localhost\nSubject: %s %d\nDate: Sat, 3 Jan 1998 01:05:34 +0000\n"

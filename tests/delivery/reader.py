@@ -1,11 +1,13 @@
 """A mail reader that rewrites an mbox, a round of it for what came on standard input, until that ends. Prints a line for each round: how
 many messages it moved to ~/saved.
 
-mutt, on a terminal of its own, moves what is for the reader and marks the rest as old. movemail (GNU mailutils) moves the first few of
+mutt, on a terminal of its own, moves what is for the reader and marks the rest as old. Where it has not had the locks for five seconds, it
+reads the mbox without them, and will not write it: it is left then, for it would copy the same messages again and again. movemail (GNU mailutils) moves the first few of
 all, with the dotlock held, and renames a new file into the place of the mbox.
 
-Mutt now and then waits without end for a dotlock that it has made itself: one that does so for long is killed, and that lock removed
-as mutt would.
+Mutt takes the fcntl lock and waits for the dotlock, the delivery agents the other way round: if it were asked again at once each time that
+it fails, both would wait for good, so ever more time is left to the others. And now and then it waits without end for a dotlock that it
+has made itself: one that does so for long is killed, and that lock removed as mutt would.
 
 usage: reader.py mutt|movemail MBOX HOME
 """
@@ -18,16 +20,16 @@ import sys
 import time
 
 PATIENCE = 60       # seconds
-IDLE = 0.3
+IDLE, LONGEST = 0.3, 9.6
+MOVE, LEAVE = b"Z", b"x"
 AT_ONCE = 3         # what movemail moves
 
 RC = """set quit=yes delete=yes move=no mark_old=yes mbox_type=mbox confirmappend=no confirmcreate=no copy=no wait_key=no
 set folder="~" header_cache="" mail_check=0 timeout=1 sleep_time=0 beep=no
-macro index Z "<tag-pattern>~s reader<enter><tag-prefix-cond><save-message>=saved<enter><end-cond><sync-mailbox><quit>"
-push Z
+macro index Z "<untag-pattern>~A<enter><tag-pattern>~s reader !~D<enter><tag-prefix-cond><save-message>=saved<enter><end-cond><sync-mailbox><quit>"
 """ + "".join("bind index %s noop\n" % key for key in [
     # what is left of the macro where there is nothing to tag must not be taken for commands
-    "s", "<space>", "r", "e", "a", "d", "~", "=", "v", "<enter>", "<return>"])
+    "s", "<space>", "r", "e", "a", "d", "~", "=", "v", "!", "A", "D", "<enter>", "<return>"])
 
 
 def mutt(mbox, home):
@@ -35,7 +37,8 @@ def mutt(mbox, home):
     if pid == 0:
         os.environ.update(HOME=home, TERM="vt100", LC_ALL="C")
         os.execv("/usr/bin/mutt", ["mutt", "-n", "-F", home + "/muttrc", "-f", mbox])
-    screen, begun, killed, before = b"", time.monotonic(), False, None
+    screen, begun, killed, before, keys = b"", time.monotonic(), False, None, b""
+    pause, asked = IDLE, 0
     try:
         while True:
             now = is_own_lock(mbox)
@@ -46,12 +49,20 @@ def mutt(mbox, home):
                 killed = True
             if not select.select([terminal], [], [], IDLE)[0]:
                 # it forgets what it was told to do when it finds the mailbox changed: abort, if it asks something, and again
-                os.write(terminal, b"\x07Z")
+                if time.monotonic() > asked + pause:
+                    os.write(terminal, b"\x07" + keys)
+                    asked = time.monotonic()
                 continue
             data = os.read(terminal, 65536)
             if not data:
                 break
             screen = (screen + data)[-4000:]
+            if b"Lock count exceeded" in data or b"Timeout exceeded" in data:
+                pause = min(2 * pause, LONGEST)
+                asked = time.monotonic()
+                os.write(terminal, b"\x07")
+            if b"Mutt: " in screen and keys != LEAVE:
+                keys = LEAVE if b"-%-Mutt: " in screen else MOVE
     except OSError:
         pass        # a terminal without a process is an error
     os.close(terminal)
