@@ -46,6 +46,7 @@ LOSERS = {("movemail", "dovecot-lda"): "NOT RUN: dovecot-lda and movemail lose m
 # keep each other off for many seconds, whether anybody else is there or not; the more so the more comes at once.
 MOVES = {"movemail": 20, "mutt": 3}
 MUTTS_PACE = 0.4
+PATIENCE = 200      # seconds: what a reader has rewritten is looked for under the locks, and those are tried for 20 seconds
 SLOTS = threading.BoundedSemaphore(int(os.environ.get("RACES_AT_ONCE", "4")) if COUNT >= LONG else 100)     # a short one sleeps most of its time
 EVERY, SHARE = (4, 0.4) if COUNT >= LONG else (1, 0.6)      # a session for so many deliveries, and what it deletes
 TABLE = pathlib.Path(os.environ.get("RACES_TABLE", harness.BUILD / "races.txt"))
@@ -142,6 +143,8 @@ class Fetcher(threading.Thread):
     def login(self):
         for _ in range(200):
             c = self.p.connect()
+            if self.ledger.reader:
+                c.socket.settimeout(PATIENCE)
             c.ok(b"USER " + self.user.encode())
             row = c.cmd(b"PASS " + PASSWORD.encode())
             if row.startswith(b"+OK"):
