@@ -674,7 +674,7 @@ sweep_left(const struct maildir *d)
 	const struct dirent *e;
 
 	while (tmp != NULL && (e = readdir(tmp)) != NULL)
-		if (strncmp(e->d_name, HIDDEN + TMP_PREFIX, sizeof HIDDEN - 1 - TMP_PREFIX) == 0)
+		if (strncmp(e->d_name, &HIDDEN[TMP_PREFIX], sizeof HIDDEN - 1 - TMP_PREFIX) == 0)
 			unlinkat(fd, e->d_name, 0);
 	if (tmp != NULL)
 		closedir(tmp);
