@@ -367,13 +367,14 @@ class Stage:
 def binaries(into):
     """Copies of the programs where any user may run them: the tree itself may lie in somebody's private home. Daemons as WRAP runs them."""
     into.mkdir(exist_ok=True)
+    run = " ".join(WRAP).replace("%p", into.parent.name + ".%p")    # numbers of processes come round again
     for name in PROGRAMS:
         if (BUILD / name).exists():
             shutil.copy(BUILD / name, into / name)
             if WRAP and name.endswith("d"):
                 (into / "wrapped").mkdir(exist_ok=True)
                 (into / name).rename(into / "wrapped" / name)
-                (into / name).write_text('#!/bin/sh\nexec %s %s "$@"\n' % (" ".join(WRAP), into / "wrapped" / name))
+                (into / name).write_text('#!/bin/sh\nexec %s %s "$@"\n' % (run, into / "wrapped" / name))
                 (into / name).chmod(0o755)
     return into
 
