@@ -29,7 +29,7 @@ loop_watch(struct source *s)
 	struct epoll_event e = { .events = EPOLLIN, .data.ptr = s };
 	int flags = fcntl(s->fd, F_GETFL);
 
-	if (flags == -1 || fcntl(s->fd, F_SETFL, flags | O_NONBLOCK) == -1)
+	if (flags == -1 || ((flags & O_NONBLOCK) == 0 && fcntl(s->fd, F_SETFL, flags | O_NONBLOCK) == -1))
 		return -1;
 	return epoll_ctl(epoll, EPOLL_CTL_ADD, s->fd, &e);
 }

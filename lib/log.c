@@ -90,7 +90,10 @@ log_level(int level)
 void
 log_session(const char *id)
 {
-	snprintf(state.session, sizeof state.session, "%s", id != NULL ? id : "");
+	size_t n = id != NULL ? strnlen(id, sizeof state.session - 1) : 0;
+
+	memcpy(state.session, id != NULL ? id : "", n);
+	state.session[n] = '\0';
 }
 
 bool
@@ -106,6 +109,19 @@ put(const char *text, size_t n)
 		n = LINE - state.used;
 	memcpy(state.line + state.used, text, n);
 	state.used += n;
+}
+
+/* By hand: printf(3) is a good part of what a line costs, and of the pages that a process of one session touches. */
+static void
+put_number(uint64_t n)
+{
+	char digits[20];
+	size_t i = sizeof digits;
+
+	do
+		digits[--i] = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	put(digits + i, sizeof digits - i);
 }
 
 static bool
@@ -141,17 +157,18 @@ put_value(const unsigned char *v, size_t n)
 void
 log_begin(int level, const char *event)
 {
-	char head[64];
-
 	state.wanted = log_wants(level);
 	state.used = 0;
-	int n = 0;
-	if (state.syslog)	/* the facility is mail, and the daemon that collects puts the time */
-		n = snprintf(head, sizeof head, "<%d>", LOG_MAIL | level);
-	else if (state.journal)
-		n = snprintf(head, sizeof head, "<%d>", level);
-	snprintf(head + n, sizeof head - (size_t)n, "postern-%s[%ld]:", state.program, (long)getpid());
-	put(head, strlen(head));
+	if (state.syslog || state.journal) {	/* the facility is mail, and the daemon that collects puts the time */
+		put("<", 1);
+		put_number((uint64_t)(state.syslog ? LOG_MAIL | level : level));
+		put(">", 1);
+	}
+	put("postern-", 8);
+	put(state.program, strlen(state.program));
+	put("[", 1);
+	put_number((uint64_t)getpid());
+	put("]:", 2);
 	if (state.session[0] != '\0')
 		log_string("s", state.session);
 	log_string("event", event);
@@ -175,10 +192,10 @@ log_string(const char *key, const char *value)
 void
 log_number(const char *key, uint64_t value)
 {
-	char digits[24];
-
-	snprintf(digits, sizeof digits, "%llu", (unsigned long long)value);
-	log_string(key, digits);
+	put(" ", 1);
+	put(key, strlen(key));
+	put("=", 1);
+	put_number(value);
 }
 
 void

@@ -177,7 +177,7 @@ unix_accept(int fd, uid_t *uid, pid_t *pid)
 {
 	struct ucred cred;
 	socklen_t size = sizeof cred;
-	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (peer == -1)
 		return -1;
@@ -282,7 +282,9 @@ session_id(char id[static SESSION_ID_SIZE])
 
 	if (getrandom(&random, sizeof random, 0) != sizeof random)
 		fatal("no random numbers: %s", strerror(errno));
-	snprintf(id, SESSION_ID_SIZE, "%016llx", (unsigned long long)random);
+	for (int i = 0; i < SESSION_ID_SIZE - 1; i++, random >>= 4)
+		id[i] = "0123456789abcdef"[random & 15];
+	id[SESSION_ID_SIZE - 1] = '\0';
 }
 
 int64_t

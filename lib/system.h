@@ -37,7 +37,7 @@ void options_on_test(bool (*check)(const struct conf *c));
 int unix_listen(const char *path, mode_t mode, int backlog);
 /* Connected to `path`, close-on-exec. -1 with errno. */
 int unix_connect(const char *path);
-/* Accepts with close-on-exec; *uid and *pid are the peer's as the kernel knows them. -1 with errno. */
+/* Accepts, close-on-exec and non-blocking; *uid and *pid are the peer's as the kernel knows them. -1 with errno. */
 int unix_accept(int fd, uid_t *uid, pid_t *pid);
 
 /*

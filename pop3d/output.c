@@ -83,8 +83,12 @@ put_reply(struct output *o, const char *status, const char *format, va_list ap)
 			format += 2;
 		}
 	}
-	int n = vsnprintf(at + used, REPLY_MAX - used - 2, format, ap);
-	used += n < 0 ? 0 : (size_t)n < REPLY_MAX - used - 2 ? (size_t)n : REPLY_MAX - used - 3;
+	if (strchr(format, '%') == NULL)
+		used = put_text(at, used, format);
+	else {
+		int n = vsnprintf(at + used, REPLY_MAX - used - 2, format, ap);
+		used += n < 0 ? 0 : (size_t)n < REPLY_MAX - used - 2 ? (size_t)n : REPLY_MAX - used - 3;
+	}
 	memcpy(at + used, "\r\n", 2);
 	output_put(o, used + 2);
 }

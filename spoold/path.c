@@ -42,23 +42,32 @@ owner_is_good(const struct way *w, const struct stat *st)
 }
 
 static int
+go_where(struct way *w, int fd, const struct stat *st)
+{
+	if (w->at != -1)
+		close(w->at);
+	w->at = fd;
+	if (!S_ISDIR(st->st_mode))
+		return wrong(w, ENOTDIR, "something on the way to the maildrop is not a directory");
+	if (!owner_is_good(w, st))
+		return wrong(w, EPERM, owner_is_another);
+	w->users = w->users || st->st_uid != 0;
+	return 0;
+}
+
+static int
 go_to(struct way *w, int fd)
 {
 	struct stat st;
 
 	if (fd == -1)
 		return -1;
-	if (w->at != -1)
-		close(w->at);
-	w->at = fd;
-	if (fstat(fd, &st) == -1)
-		return -1;
-	if (!S_ISDIR(st.st_mode))
-		return wrong(w, ENOTDIR, "something on the way to the maildrop is not a directory");
-	if (!owner_is_good(w, &st))
-		return wrong(w, EPERM, owner_is_another);
-	w->users = w->users || st.st_uid != 0;
-	return 0;
+	if (fstat(fd, &st) == 0)
+		return go_where(w, fd, &st);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
 }
 
 /* What the link names comes before the rest. */
@@ -98,9 +107,10 @@ step(struct way *w, const char *name)
 
 	if (fd == -1)
 		return -1;
-	if (fstat(fd, &st) == -1 || !S_ISLNK(st.st_mode))
-		return go_to(w, fd);
-	int result = w->users || st.st_uid != 0 ? wrong(w, ELOOP, link_of_a_user) : follow(w, fd), saved = errno;
+	bool known = fstat(fd, &st) == 0;
+	if (known && !S_ISLNK(st.st_mode))
+		return go_where(w, fd, &st);
+	int result = !known ? -1 : w->users || st.st_uid != 0 ? wrong(w, ELOOP, link_of_a_user) : follow(w, fd), saved = errno;
 	close(fd);
 	errno = saved;
 	return result;

@@ -943,7 +943,6 @@ serve_accept(const struct peer *p)
 		close(fd);
 		return;
 	}
-	nonblocking(fd);
 	peer_add(p->kind == PEER_OPEN ? PEER_VERIFIER : PEER_TOOL, fd);
 }
 
