@@ -44,6 +44,7 @@ struct chosen {
 	struct intent *journal;
 	uint32_t count;			/* so many have been given out; and with the NUL behind each, so many octets of names */
 	uint64_t length;
+	bool failed;
 };
 
 static struct chosen
@@ -57,32 +58,33 @@ chosen_rewind(struct chosen *c)
 {
 	c->next = c->count = 0;
 	c->length = 0;
+	c->failed = false;
 	if (c->of == NULL)
 		intent_seek(c->journal, 0);
 }
 
-/* The next name, until the next call. 1; 0: that was all; -1 with errno. */
-static int
-chosen_next(struct chosen *c, const char **name)
+/* The next name, until the next call. NULL: that was all, or c->failed, with errno. */
+static const char *
+chosen_next(struct chosen *c)
 {
 	struct inventory_message im;
-	int more;
+	const char *name = NULL;
 
 	if (c->of == NULL) {
-		if ((more = intent_next(c->journal, name)) != 1)
-			return more;
+		c->failed = intent_next(c->journal, &name) == -1;
 	} else {
 		while (c->next < inventory_count(c->of) && (c->marks[c->next] & c->mask) != c->mark)
 			c->next++;
-		if (c->next == inventory_count(c->of))
-			return 0;
-		if (inventory_get(c->of, c->next++, &im) == -1)
-			return -1;
-		*name = im.name;
+		if (c->next < inventory_count(c->of)) {
+			c->failed = inventory_get(c->of, c->next++, &im) == -1;
+			name = c->failed ? NULL : im.name;
+		}
 	}
-	c->count++;
-	c->length += strlen(*name) + 1;
-	return 1;
+	if (name != NULL) {
+		c->count++;
+		c->length += strlen(name) + 1;
+	}
+	return name;
 }
 
 static int
@@ -134,9 +136,9 @@ static int
 act_on_chosen(struct maildir *d, struct act *a, struct chosen *c, struct names *missing)
 {
 	const char *name;
-	int result = 0, more = 0;
+	int result = 0;
 
-	while (result == 0 && (more = chosen_next(c, &name)) == 1) {
+	while (result == 0 && (name = chosen_next(c)) != NULL) {
 		d->position = c->count - 1;
 		result = act_once(d, a, name, missing);
 		if (result == 0 && a->deadline != 0 && c->count % 64 == 0 && clock_ms() > a->deadline) {
@@ -147,7 +149,7 @@ act_on_chosen(struct maildir *d, struct act *a, struct chosen *c, struct names *
 		}
 	}
 	d->position = ELSEWHERE;
-	return more == -1 ? -1 : result;
+	return c->failed ? -1 : result;
 }
 
 /* On those that were missing, under the names that they have now. */
@@ -231,26 +233,16 @@ rename_free(int root, const char *from, const char *to)
 	return renameat(root, from, root, to);
 }
 
-/* gcc's analyzer takes for lost what is kept where *d is; that it is not, the units see under AddressSanitizer. */
-#ifndef __clang__
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
-#endif
-/* Before an UPDATE moves so many: what it moves can be put back. 0, or -1 with errno. */
-static int
-way_back_begin(struct maildir *d, uint32_t count)
+/* From here on what is moved can be put back; `moved` has a bit for each message, none of them set. */
+static void
+way_back_begin(struct maildir *d, uint8_t *moved)
 {
-	d->back = (struct way_back){ .moved = calloc((size_t)count / 8 + 1, 1), .first = d->hidden };
-	return d->back.moved != NULL ? 0 : -1;
+	d->back = (struct way_back){ .moved = moved, .first = d->hidden };
 }
-#ifndef __clang__
-#pragma GCC diagnostic pop
-#endif
 
 static void
 way_back_end(struct maildir *d)
 {
-	free(d->back.moved);
 	names_free(&d->back.odd);
 	names_free(&d->back.odd_as);
 	d->back = (struct way_back){ 0 };
@@ -372,21 +364,22 @@ static int
 chosen_write(struct chosen *c, enum intent_kind kind, int journal, int root)
 {
 	struct intent i = { .kind = kind };
-	const char *name = "";
-	int more;
+	const char *name;
 
-	while ((more = chosen_next(c, &name)) == 1)
+	while (chosen_next(c) != NULL)
 		continue;
 	i.length = c->length;
 	i.count = c->count;
-	chosen_rewind(c);
-	if (more == -1 || intent_begin(&i, journal, root) == -1)
+	if (c->failed || intent_begin(&i, journal, root) == -1)
 		return -1;
-	while ((more = chosen_next(c, &name)) == 1)
+	chosen_rewind(c);
+	while ((name = chosen_next(c)) != NULL)
 		if (intent_add(&i, name, strlen(name)) == -1)
 			return -1;
+	if (c->failed)
+		return -1;
 	chosen_rewind(c);
-	return more == -1 ? -1 : intent_end(&i);
+	return intent_end(&i);
 }
 
 /* The name by which a message was moved that has the name it was found by. */
@@ -405,21 +398,20 @@ unhide(struct maildir *d, struct chosen *c)
 {
 	const struct way_back *b = &d->back;
 	char as[sizeof ARCHIVE_CUR + NAME_MAX];
-	const char *name, *odd_as = b->odd_as.at;
+	const char *name, *odd = b->odd.at, *odd_as = b->odd_as.at;
 	bool all = true;
-	int more;
 
 	chosen_rewind(c);
-	while ((more = b->moved != NULL ? chosen_next(c, &name) : 0) == 1) {
+	while (b->moved != NULL && (name = chosen_next(c)) != NULL) {
 		uint32_t at = c->count - 1;
 		if ((b->moved[at / 8] >> at % 8 & 1) != 0 && (moved_name(as, d, name, at) == -1 || rename_free(d->root, as, name) == -1))
 			all = false;
 	}
-	for (const char *p = b->odd.at; p < b->odd.at + b->odd.length; p += strlen(p) + 1, odd_as += strlen(odd_as) + 1)
-		if (rename_free(d->root, odd_as, p) == -1)
+	for (; odd_as != NULL && odd < b->odd.at + b->odd.length; odd += strlen(odd) + 1, odd_as += strlen(odd_as) + 1)
+		if (rename_free(d->root, odd_as, odd) == -1)
 			all = false;
 	way_back_end(d);
-	return all && more == 0;
+	return all && !c->failed;
 }
 
 /* All of these go, or none. 0, or -1 with errno; *decided: there is no way back, by time or because not all could be put back. */
@@ -427,9 +419,9 @@ static int
 hide_all(struct maildir *d, struct act *a, struct chosen *c, uint32_t count, bool *decided)
 {
 	a->on = way_out(d);
-	int result = way_back_begin(d, count);
-	if (result == 0)
-		result = act_on_all(d, a, c);
+	uint8_t *moved = calloc((size_t)count / 8 + 1, 1);
+	way_back_begin(d, moved);
+	int result = moved != NULL ? act_on_all(d, a, c) : -1;
 	if (result == 0)
 		result = sync_parts(d, a);
 	*decided = result == -1 && errno == ETIME;
@@ -441,6 +433,7 @@ hide_all(struct maildir *d, struct act *a, struct chosen *c, uint32_t count, boo
 		errno = saved;
 	}
 	way_back_end(d);
+	free(moved);
 	return result;
 }
 
@@ -516,11 +509,12 @@ static int
 remove_one(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct tally *t, struct act *a)
 {
 	struct chosen c = chosen_marked(m, marks, MARK_DELETED, MARK_DELETED);
-	int result = way_back_begin(d, 1);
+	uint8_t moved = 0;
+	int result;
 
 	a->on = d->archive != -1 ? act_archive : act_remove;
-	if (result == 0)
-		result = act_on_all(d, a, &c);
+	way_back_begin(d, &moved);
+	result = act_on_all(d, a, &c);
 	/* gone, but not known to be on disk, is not said to be gone */
 	if (result == 0)
 		result = sync_parts(d, a);
