@@ -1,5 +1,5 @@
 SPOOLD_SOURCES = spoold/main.c spoold/check.c spoold/front.c spoold/grant.c spoold/sessions.c spoold/figures.c spoold/worker.c spoold/look.c spoold/ask.c spoold/maildrop.c spoold/view.c spoold/expire.c spoold/age.c spoold/lock.c spoold/locked.c spoold/locker.c spoold/path.c \
-	spoold/archive.c spoold/mbox.c spoold/scan.c spoold/maildir.c spoold/maildir_scan.c spoold/maildir_update.c spoold/listing.c spoold/intent.c \
+	spoold/archive.c spoold/mbox.c spoold/mbox_look.c spoold/mbox_update.c spoold/scan.c spoold/maildir.c spoold/maildir_scan.c spoold/maildir_update.c spoold/listing.c spoold/intent.c \
 	spoold/journal.c spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c lib/accounts.c lib/advice_accounts.c
 
 # Every session that no worker lingers for is a fork of it: its libraries are linked in as archives where they are there (STATIC, as pop3d's), but for

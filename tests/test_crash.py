@@ -215,7 +215,7 @@ def test_worker_killed(tools, postern, store, deletion, parent_too):
 
 
 class LargeDrop(Drop):
-    """An mbox of which so much goes that it is promised in a journal, answered, and only then cut off (PROMISE_FROM in spoold/mbox.c)."""
+    """An mbox of which so much goes that it is promised in a journal, answered, and only then cut off (PROMISE_FROM in spoold/mbox_update.c)."""
 
     MESSAGES = MESSAGES[:3] + [b"Subject: large %d\n\n" % i + b"a line that is like all the others in here\n" * 140000 for i in range(3)]
 
