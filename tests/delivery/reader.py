@@ -21,7 +21,7 @@ import time
 
 PATIENCE = 60       # seconds
 IDLE, LONGEST = 0.3, 9.6
-MOVE, LEAVE = b"Z", b"x"
+MOVE, QUIT, LEAVE = b"Z", b"q", b"x"
 AT_ONCE = 3         # what movemail moves
 
 RC = """set quit=yes delete=yes move=no mark_old=yes mbox_type=mbox confirmappend=no confirmcreate=no copy=no wait_key=no
@@ -38,7 +38,7 @@ def mutt(mbox, home):
         os.environ.update(HOME=home, TERM="vt100", LC_ALL="C")
         os.execv("/usr/bin/mutt", ["mutt", "-n", "-F", home + "/muttrc", "-f", mbox])
     screen, begun, killed, before, keys = b"", time.monotonic(), False, None, b""
-    pause, asked = IDLE, 0
+    pause, asked, times = IDLE, 0, 0
     try:
         while True:
             now = is_own_lock(mbox)
@@ -50,7 +50,9 @@ def mutt(mbox, home):
             if not select.select([terminal], [], [], IDLE)[0]:
                 # it forgets what it was told to do when it finds the mailbox changed: abort, if it asks something, and again
                 if time.monotonic() > asked + pause:
-                    os.write(terminal, b"\x07" + keys)
+                    times += 1
+                    # in an mbox that is empty by now nothing can be tagged, and the macro ends there
+                    os.write(terminal, b"\x07" + (QUIT if keys == MOVE and times % 4 == 0 else keys))
                     asked = time.monotonic()
                 continue
             data = os.read(terminal, 65536)
