@@ -192,7 +192,8 @@ class Fetcher(threading.Thread):
                 assert row.startswith(b"+OK"), row
             if EVERY > 1 and share and marked and self.random.random() < 0.7:
                 self.news.acquire(timeout=0.5)      # one more message: what the UPDATE meets is not what the session saw
-            killer = self.random.random() < self.kill and marked
+            # at least one: where the machine is busy there may be few sessions
+            killer = (self.random.random() < self.kill or self.kill and not self.ledger.killed) and marked
             workers = self.workers() if killer else []
             c.send(b"QUIT\r\n")
             self.kill_all(c, workers)
@@ -217,7 +218,7 @@ class Fetcher(threading.Thread):
     def kill_all(self, c, workers):
         """At a moment within the UPDATE: before, in or after its last step."""
         if workers:
-            select.select([c.socket], [], [], self.random.choice([0, 0, 0.0003, 0.001, 0.003, 0.01]))
+            select.select([c.socket], [], [], self.random.choice([0, 0, 0.0003, 0.001, 0.003, 0.01]) if self.ledger.killed else 0)
         for pid in workers:
             try:
                 os.kill(pid, signal.SIGKILL)
