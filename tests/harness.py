@@ -398,7 +398,7 @@ class Postern:
         self.conf = {
             "postern": {"run-dir": self.dir / "run", "state-dir": self.dir / "state", "log": "stderr",
                         "sandbox": sandbox},
-            "pop3d": {"prefork": 2},
+            "pop3d": {"prefork": 2, **({"login-timeout": 600} if WRAP else {})},
             "authd": {"db": self.dir / "users.db", "stores": "db pam" if stage else "db", "hashers": 1, "throttle": "off"},
             "spoold": {"min-uid": 1000 if stage else min(self.uid, 1000) or 1},
         }

@@ -1,5 +1,7 @@
 # The tests once more, where a mistake with memory is seen: `make asan-check` all of them under AddressSanitizer and UndefinedBehaviorSanitizer,
-# `make valgrind-check` with all daemons under valgrind (VALGRIND_TESTS for a part). Neither is part of `make check`: they take long.
+# `make valgrind-check` with all daemons under valgrind (VALGRIND_TESTS for a part). Neither is part of `make check`: on two
+# cores the first takes half an hour (less if they do nothing else); the second some 7 s of a core for a test that starts daemons, and so more than an
+# hour.
 # No sandbox, which would keep both from their work. What cannot be tested so says by itself why (the markers confined, native and unwrapped, see
 # tests/conftest.py), and is counted as skipped.
 

@@ -96,6 +96,7 @@ def test_spoold_whose_front_is_killed(p):
     assert not old.wait_gone(TIMEOUT)
 
 
+@pytest.mark.unwrapped("what waits for a daemon that is started anew does not wait as long as valgrind takes to start one")
 def test_a_login_while_spoold_is_restarted(p):
     """It waits, whether spoold is away when it comes or goes before it has answered."""
     p.start()
