@@ -160,19 +160,18 @@ def quit_under(tools, stop, c, *victims):
         return answer, k.stdout.readline().split()
 
 
-def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
-    """Returns how many calls there were, if the worker came to its end before `stop`."""
+def session_killed(postern, tools, drop, deleted, stop, delivers, parent_too):
+    """A whole session with a kill at its QUIT, and what happens until the next: the answer, how it ended, and how long an mbox was then."""
     await_workers(postern)
     drop.reset()
     spoold = postern.daemon("spoold")
-    logged = postern.daemon("pop3d").mark()
     c = postern.connect("crash")
     for number in deleted:
         c.ok(b"DELE %d" % number)
-    workers = [pid for pid, _ in harness.children(spoold.pid)]
-    assert len(workers) == 1, workers
-    answer, ended = quit_under(tools, stop, c, *workers, *([spoold.pid] if parent_too else []))
-    assert harness.wait_pid(workers[0]), "the worker lives on"
+    (worker, _), = harness.children(spoold.pid)
+    answer, ended = quit_under(tools, stop, c, worker, *([spoold.pid] if parent_too else []))
+    assert harness.wait_pid(worker), "the worker lives on"
+    length = drop.path.stat().st_size
     if ended[0] == "killed" and parent_too:
         assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
         spoold.wait_gone(10)
@@ -181,6 +180,13 @@ def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
         drop.deliver()
     if ended[0] == "killed" and parent_too:
         postern.start("spoold")
+    return answer, ended, length
+
+
+def one_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
+    """Returns how many calls there were, if the worker came to its end before `stop`."""
+    logged = postern.daemon("pop3d").mark()
+    answer, ended, _ = session_killed(postern, tools, drop, deleted, stop, delivers, parent_too)
     what = "%s, deleting %s, %s, delivered %s, answer %r" % (drop.store, deleted, ended, delivers, answer)
     messages = seen(postern, not drop.archives)
     now = drop.look()
@@ -237,24 +243,7 @@ class LargeDrop(Drop):
 
 def one_large_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
     """Whether the client was told that what is still in the file has gone; and if the worker came to its end before `stop`."""
-    await_workers(postern)
-    drop.reset()
-    spoold = postern.daemon("spoold")
-    c = postern.connect("crash")
-    for number in deleted:
-        c.ok(b"DELE %d" % number)
-    (worker, _), = harness.children(spoold.pid)
-    answer, ended = quit_under(tools, stop, c, worker, *([spoold.pid] if parent_too else []))
-    assert harness.wait_pid(worker), "the worker lives on"
-    whole = drop.path.stat().st_size == len(drop.before)
-    if ended[0] == "killed" and parent_too:
-        assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
-        spoold.wait_gone(10)
-    drop.age_dotlock()
-    if delivers:
-        drop.deliver()
-    if ended[0] == "killed" and parent_too:
-        postern.start("spoold")
+    answer, ended, length = session_killed(postern, tools, drop, deleted, stop, delivers, parent_too)
     await_workers(postern)
     with postern.connect("crash") as d:
         count = d.stat()[0]
@@ -267,7 +256,7 @@ def one_large_kill(postern, tools, drop, deleted, stop, delivers, parent_too):
     if drop.archives:
         assert drop.archived() == (drop.taken(deleted) if after else b""), "%s: the archive is wrong" % what
     assert ended[0] == "killed" or (after and answer.startswith(b"+OK")), what
-    return whole and answer.startswith(b"+OK"), ended[0] == "ended"
+    return length == len(drop.before) and answer.startswith(b"+OK"), ended[0] == "ended"
 
 
 @pytest.mark.parametrize("parent_too", [False, True], ids=["worker", "worker-and-parent"])
