@@ -89,6 +89,19 @@ block_copy(char *to, const char *from)
 	_mm256_storeu_si256((__m256i *)(to + BLOCK / 2), high);
 }
 
+/* What was made of data up to p is out up to o. */
+static size_t
+blocks_end(struct wire_form *w, const char *data, const char *p, const char *out, const char *o, uint64_t stuffed, size_t *made)
+{
+	if (p > data) {
+		w->any = true;
+		w->last = p[-1];
+		w->octets += (size_t)(o - out) - stuffed;
+	}
+	*made = (size_t)(o - out);
+	return (size_t)(p - data);
+}
+
 /*
  * The whole blocks of data but the last, which is read beyond: how many octets that is. Before which octets of a block something is to be put is a bit each. The
  * block is stored as it is, then the octet that the first of them needs, and what stands from there on once more behind that. Most blocks have one
@@ -120,13 +133,57 @@ form_blocks(struct wire_form *w, const char *data, size_t length, char *out, siz
 			places &= places - 1;
 		} while (places != 0);
 	}
-	if (p > data) {
-		w->any = true;
-		w->last = p[-1];
-		w->octets += (size_t)(o - out) - stuffed;
+	return blocks_end(w, data, p, out, o, stuffed, made);
+}
+
+#define WIDEST_TARGET __attribute__((target("avx512f,avx512bw,avx512vbmi2,bmi,bmi2,popcnt")))
+#define WIDEST_FORM (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi2") && WIDE_FORM && __builtin_cpu_supports("bmi2"))
+
+/*
+ * Half a block: each of its octets has a place for what may be put in before it, and what stays empty is left out. `to` has room for a whole block. Returns where the
+ * next octet goes.
+ */
+WIDEST_TARGET static inline char *
+form_half(char *to, __m256i half, uint32_t places, uint32_t dots)
+{
+	__m512i put = _mm512_mask_blend_epi16(dots, _mm512_set1_epi16('\r'), _mm512_set1_epi16('.'));
+	__m512i pairs = _mm512_or_si512(_mm512_slli_epi16(_mm512_cvtepu8_epi16(half), 8), put);
+	uint64_t kept = _pdep_u64(places, 0x5555555555555555) | 0xaaaaaaaaaaaaaaaa;
+
+	_mm512_storeu_si512(to, _mm512_maskz_compress_epi8(kept, pairs));
+	return to + BLOCK / 2 + _mm_popcnt_u64(places);
+}
+
+/*
+ * form_blocks() where octets of a register can be moved apart: with one place the block is stored once, and its last octet behind it, which with
+ * none is where the next block begins.
+ */
+WIDEST_TARGET static size_t
+form_blocks_widest(struct wire_form *w, const char *data, size_t length, char *out, size_t *made)
+{
+	const char *p = data, *end = data + length;
+	uint64_t after_lf = !w->any || w->last == '\n', after_cr = w->any && w->last == '\r', stuffed = 0;
+	const __m512i all_lf = _mm512_set1_epi8('\n'), all_cr = _mm512_set1_epi8('\r'), all_dots = _mm512_set1_epi8('.');
+	char *o = out;
+
+	for (; end - p >= 2 * BLOCK; p += BLOCK) {
+		__m512i block = _mm512_loadu_si512(p);
+		uint64_t lf = _mm512_cmpeq_epi8_mask(block, all_lf), cr = _mm512_cmpeq_epi8_mask(block, all_cr);
+		uint64_t dots = _mm512_cmpeq_epi8_mask(block, all_dots) & (lf << 1 | after_lf);
+		uint64_t places = (lf & ~(cr << 1 | after_cr)) | dots;
+		after_lf = lf >> (BLOCK - 1);
+		after_cr = cr >> (BLOCK - 1);
+		stuffed += (uint64_t)_mm_popcnt_u64(dots);
+		if ((places & (places - 1)) == 0) {
+			_mm512_storeu_si512(o, _mm512_mask_expand_epi8(dots != 0 ? all_dots : all_cr, ~places, block));
+			o[BLOCK] = p[BLOCK - 1];
+			o += BLOCK + (places != 0);
+		} else {
+			o = form_half(o, _mm512_castsi512_si256(block), (uint32_t)places, (uint32_t)dots);
+			o = form_half(o, _mm512_extracti64x4_epi64(block, 1), (uint32_t)(places >> 32), (uint32_t)(dots >> 32));
+		}
 	}
-	*made = (size_t)(o - out);
-	return (size_t)(p - data);
+	return blocks_end(w, data, p, out, o, stuffed, made);
 }
 #endif
 
@@ -165,22 +222,43 @@ form_lines(struct wire_form *w, const char *data, size_t length, char *out)
 
 
 #if defined(__x86_64__) && defined(__GNUC__)
+enum wire_way
+wire_way_best(void)
+{
+	return WIDEST_FORM ? WIRE_WIDEST : WIDE_FORM ? WIRE_WIDE : WIRE_LINES;
+}
+
 size_t
-wire_form(struct wire_form *w, const char *data, size_t length, char *out)
+wire_form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out)
 {
 	size_t done = 0, made = 0;
 
-	if (length >= 2 * BLOCK && WIDE_FORM)
+	if (length >= 2 * BLOCK && way == WIRE_WIDEST)
+		done = form_blocks_widest(w, data, length, out, &made);
+	else if (length >= 2 * BLOCK && way == WIRE_WIDE)
 		done = form_blocks(w, data, length, out, &made);
 	return made + form_lines(w, data + done, length - done, out + made);
 }
 #else
-size_t
-wire_form(struct wire_form *w, const char *data, size_t length, char *out)
+enum wire_way
+wire_way_best(void)
 {
+	return WIRE_LINES;
+}
+
+size_t
+wire_form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out)
+{
+	(void)way;
 	return form_lines(w, data, length, out);
 }
 #endif
+
+size_t
+wire_form(struct wire_form *w, const char *data, size_t length, char *out)
+{
+	return wire_form_by(wire_way_best(), w, data, length, out);
+}
 
 size_t
 wire_form_end(struct wire_form *w, char *out)

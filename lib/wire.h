@@ -30,6 +30,10 @@ struct wire_form {
 /* `out` needs room for WIRE_ROOM(length) octets. Returns how many were written. */
 #define WIRE_ROOM(length) (2 * (length) + 16)
 size_t wire_form(struct wire_form *w, const char *data, size_t length, char *out);
+/* The same in one of the ways to do it, none better than what this processor can do. */
+enum wire_way { WIRE_LINES, WIRE_WIDE, WIRE_WIDEST };
+enum wire_way wire_way_best(void);
+size_t wire_form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out);
 /* The end of the last line if it lacks one, and ".\r\n". At most 5 octets. */
 size_t wire_form_end(struct wire_form *w, char *out);
 

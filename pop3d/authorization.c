@@ -380,7 +380,7 @@ on_stls(struct session *s, char *argument)
 		output_err(&s->output, "[SYS/TEMP] no TLS at the moment");
 		return EVENT_REFUSED;
 	}
-	if (line_pending(&s->lines) || stream_has_input(&s->stream)) {
+	if (line_pending(&s->lines) || stream_has_input(&s->stream, 0)) {
 		output_err(&s->output, "nothing may follow STLS before TLS is active");
 		s->end = "stls-injection";
 		return EVENT_END;

@@ -4,34 +4,60 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#define STAYS (32 * 1024)	/* of the buffer, whatever happens */
+#define PAGE 4096
 #define REPLY_MAX 512	/* RFC 2449 section 4: a response line is at most 512 octets, its end included */
+
+/* Nothing is there any more, or not for long. */
+static void
+emptied(struct output *o, size_t used)
+{
+	if (o->touched < used)
+		o->touched = used;
+	o->used = 0;
+	o->ahead = false;
+}
+
+void
+output_drop(struct output *o)
+{
+	emptied(o, o->used);
+}
 
 bool
 output_flush(struct output *o)
 {
 	size_t used = o->used;
 
-	o->used = 0;
+	emptied(o, used);
 	return used == 0 ? o->stream->failed == NULL : stream_write(o->stream, o->buffer, used, false);
 }
 
-/* Makes room while more is to come. */
-static void
-make_room(struct output *o)
+void
+output_begin(struct output *o)
 {
 	size_t rest = o->used % OUTPUT_RECORD, whole = o->used - rest;
 
+	emptied(o, o->used);
 	if (whole > 0 && stream_write(o->stream, o->buffer, whole, true))
 		memmove(o->buffer, o->buffer + whole, rest);
 	o->used = rest;
 }
 
 void
+output_ahead(struct output *o)
+{
+	o->kept = 0;
+	o->ahead = true;
+}
+
+void
 output_keep(struct output *o)
 {
 	o->kept = o->used;
-	o->used = 0;
+	emptied(o, o->used);
 }
 
 bool
@@ -41,15 +67,39 @@ output_kept(struct output *o)
 		return false;
 	o->used = o->kept;
 	o->kept = 0;
+	o->ahead = true;
 	return true;
+}
+
+bool
+output_is_large(const struct output *o)
+{
+	return o->touched > STAYS + PAGE;
+}
+
+void
+output_give_back(struct output *o)
+{
+	char *from = o->buffer + STAYS + (PAGE - (uintptr_t)(o->buffer + STAYS) % PAGE) % PAGE;
+
+	(void)madvise(from, o->touched - (size_t)(from - o->buffer), MADV_DONTNEED);
+	o->kept = o->touched = 0;
+}
+
+size_t
+output_left(const struct output *o)
+{
+	size_t most = o->ahead ? OUTPUT_AHEAD : OUTPUT_SIZE;
+
+	return o->used < most ? most - o->used : 0;
 }
 
 char *
 output_room(struct output *o, size_t room)
 {
 	o->kept = 0;
-	if (OUTPUT_SIZE - o->used < room)
-		make_room(o);
+	if (output_left(o) < room)
+		output_begin(o);
 	return o->buffer + o->used;
 }
 

@@ -109,7 +109,7 @@ was_whole(struct session *s, uint32_t number, const struct place *p, const struc
 static enum event
 lost(struct session *s)
 {
-	s->output.used = 0;
+	output_drop(&s->output);
 	s->end = s->stream.failed != NULL ? s->stream.failed : "read-error";
 	return EVENT_END;
 }
@@ -154,11 +154,12 @@ retrieve_ahead(struct session *s)
 	place_close(&s->ahead.place);
 	if (!place_find_now(s, number, &s->ahead.place))
 		return;
+	output_ahead(&s->output);
 	making_start(s, number, &m, NULL);
-	while (m.done < s->ahead.place.length && OUTPUT_SIZE - s->output.used >= WIRE_ROOM(CHUNK))
+	while (m.done < s->ahead.place.length && output_left(&s->output) >= WIRE_ROOM(CHUNK))
 		if (make_some(s, &s->ahead.place, &m, &over) <= 0) {
 			place_close(&s->ahead.place);	/* once more, when it is asked for */
-			s->output.used = 0;
+			output_drop(&s->output);
 			return;
 		}
 	s->ahead.form = m.form;
@@ -181,7 +182,7 @@ take_ahead(struct session *s, uint32_t number, struct place *p, struct making *m
 		s->ahead.place.number = 0;
 		s->luck = LUCK_MAX;
 		if (m->done < p->length)	/* the client can begin with this while the rest is made */
-			output_room(&s->output, OUTPUT_SIZE - OUTPUT_RECORD);
+			output_begin(&s->output);
 	} else if (s->ahead.place.number != 0)
 		s->luck--;
 	else if (s->before != 0 && s->before == number - 1)

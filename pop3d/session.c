@@ -18,6 +18,7 @@
 
 #define NONSENSE_MAX	20		/* lines in a row */
 #define LET_GO_MAX	(64 * 1024)	/* octets that are still read, and thrown away, of a client that is let go */
+#define SILENT_MS	1000		/* after so long a client is no longer fetching one message after the other */
 #define SKIPPED_MAX	(1024 * 1024)	/* octets of one line that is too long */
 
 /* The next line, sending what is gathered before waiting for it. */
@@ -37,6 +38,8 @@ next_line(struct session *s, bool sasl, char **line, enum line_result *result)
 			s->stream.deadline = clock_ms() + s->stream.idle_ms;
 		if (s->just != 0)
 			retrieve_ahead(s);
+		if (output_is_large(&s->output) && !stream_has_input(&s->stream, SILENT_MS))
+			output_give_back(&s->output);
 		char *room = line_room(&s->lines, &size);
 		size_t n = stream_read(&s->stream, room, size);
 		if (n == 0)
@@ -353,6 +356,6 @@ session_run(const struct conf *c, const struct connection *connection)
 	catalogue_unmap(&s->catalogue);
 	if (s->marks != s->few_marks)
 		free(s->marks);
-	memset(s, 0, sizeof *s);
+	memset(s, 0, offsetof(struct session, output.buffer));
 #endif
 }

@@ -112,11 +112,11 @@ stream_tls(struct stream *s, int keeper)
 }
 
 bool
-stream_has_input(const struct stream *s)
+stream_has_input(const struct stream *s, int ms)
 {
 	struct pollfd p = { .fd = s->in, .events = POLLIN };
 
-	return poll(&p, 1, 0) == 1;
+	return (s->tls != NULL && tls_has_input(s->tls)) || poll(&p, 1, ms < wait_limit(s) ? ms : wait_limit(s)) == 1;
 }
 
 size_t

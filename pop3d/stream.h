@@ -35,8 +35,8 @@ void stream_start(struct stream *s, int in, int out);
  */
 bool stream_tls(struct stream *s, int keeper);
 
-/* Is there input that has not been read (or the end of it)? */
-bool stream_has_input(const struct stream *s);
+/* Is there input that has not been read (or the end of it), or is there some within so many milliseconds, and before the time is over? */
+bool stream_has_input(const struct stream *s, int ms);
 
 /* Up to `size` octets, at least one. 0 if the client has closed or the time is over: s->failed says. */
 size_t stream_read(struct stream *s, char *buffer, size_t size);

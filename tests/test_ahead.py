@@ -7,13 +7,16 @@ import pytest
 from harness import mbox, wire
 
 # about the pieces in which a message is read and sent, with dots and line ends where they matter
-SIZES = [1, 300, 4096, 65536, 65600, 140000, 400000, 2, 900, 131072, 5, 700000, 40, 64, 128, 8000, 9000, 70, 77, 78, 79]
+SIZES = [1, 300, 4096, 65536, 65600, 140000, 400000, 2, 900, 131072, 5, 700000, 40, 64, 128, 1150000, 1600000, 8000, 9000, 70, 77, 78, 79]
 
 
 def message(number, size):
     pick = random.Random(number * 1000003 + size)
     text = b"Subject: %d\n\n" % number
     while len(text) < size:
+        if len(text) > 400000:
+            text = (text * (size // len(text) + 1))[:size]
+            break
         text += bytes(pick.choice(b".ab \r") for _ in range(pick.choice((0, 1, 3, 63, 64, 76, 200)))) + pick.choice((b"\n", b"\n", b"\r\n", b"\n."))
     return text.rstrip(b"\r\n") + b"\n"
 

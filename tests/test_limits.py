@@ -4,6 +4,7 @@ import pathlib
 import re
 import select
 import socket
+import time
 
 import pytest
 
@@ -137,6 +138,11 @@ def rss(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path("/proc/%d/status" % pid).read_text())[1]) * 1024
 
 
+def memory_of(pid):
+    """What it shares with nobody, in octets."""
+    return int(harness.status_of(pid)["RssAnon"].split()[0]) * 1024
+
+
 def test_one_who_never_reads(make_postern, store):
     """Its session ends by itself; meanwhile others are served, and no memory is filled for it."""
     p = make_postern(conf={"pop3d": {"idle-timeout": 20 if harness.WRAP or harness.SANITIZED else 3}})     # the others need less
@@ -157,6 +163,24 @@ def test_one_who_never_reads(make_postern, store):
         assert harness.wait_pid(pid)
     with p.connect("slow") as c:
         assert c.stat()[0] == 1
+
+
+def test_one_who_is_silent(make_postern, store):
+    """What a session takes to fetch large messages quickly it gives back once its client is silent."""
+    p = make_postern()
+    big = b"Subject: big\n\n" + b"0123456789abcde\n" * 64 * 1024
+    p.user("u", store, [big] * 4)
+    p.start()
+    with p.connect("u") as c:
+        pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
+        for n in (1, 2, 3):
+            least = memory_of(pid)
+            assert c.retr(n) == wire(big)
+            until = time.monotonic() + TIMEOUT
+            while memory_of(pid) > least + (160 << 10):
+                assert time.monotonic() < until
+                assert not select.select([c.socket], [], [], 0.02)[0]
+        assert c.retr(4) == wire(big)
 
 
 def test_one_who_takes_little(make_postern, store):

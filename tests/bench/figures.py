@@ -8,6 +8,7 @@ class Figures:
 
     def __init__(self):
         self.rows, self.kinds, self.goals, self.against, self.limits, self.words = {}, {}, {}, {}, {}, {}
+        self.order = []     # the lists of values, each as often as it has one, in the order in which these came
 
     def add(self, row, figure, unit, better, server, value, goal=None, against=None, limit=None):
         """
@@ -22,7 +23,14 @@ class Figures:
             self.against[key] = against
         if limit is not None:
             self.limits[key] = limit
-        self.rows.setdefault(key, {}).setdefault(server, []).append(value)
+        values = self.rows.setdefault(key, {}).setdefault(server, [])
+        values.append(value)
+        self.order.append(values)
+
+    def take_back(self, count):
+        """All values but the first `count` that came."""
+        while len(self.order) > count:
+            self.order.pop().pop()
 
     def say(self, row, figure, unit, better, server, words):
         """Why there is no figure."""

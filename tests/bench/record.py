@@ -25,7 +25,8 @@ Made by `make bench BENCH_FLAGS=--record` (and `make bench BENCH="growth memory"
 servers in one run, in turn, on loopback, mail in the page cache. Medians, and in brackets the least and the most. CPU time is the server's alone, all its processes together. What
 each server is, and how it is set up, is in [tests/bench](../tests/bench): Debian's packages, passwords cheap for all alike. *floor* is no mail server:
 one process that sends the same octets from memory, without login or disk. *copy* is the file system alone: the file copied and shifted with fsync.
-Seconds are wall-clock time as the client sees it; on a busy machine the CPU time is the steadier figure.
+Seconds are wall-clock time as the client sees it; on a busy machine the CPU time is the steadier figure. On a virtual machine, what was measured
+while more than 2 % of the processors' time went to others is measured again, ten times at most.
 
 """
 

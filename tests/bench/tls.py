@@ -103,7 +103,7 @@ def sessions(bench, servers, kind):
     count = 200 if bench.options.short else 600
     for scenario, what in (("poll", "tls %s, login STAT QUIT"), ("greet", "tls %s, handshake QUIT")):
         for clients in (1, 16):
-            for _, s in bench.rounds(servers):
+            for _, s in bench.undisturbed(bench.rounds(servers)):
                 got = run(bench, s, sv.user(KIND, ""), scenario, "-c", clients, "-n", count)
                 row = "%s, %d client%s" % (what % kind, clients, "s"[:clients > 1])
                 goal = 4 if scenario == "poll" and kind == "P-256" else 2 if scenario == "poll" else None
@@ -122,7 +122,7 @@ def messages(bench, servers):
                 bench.copy_in(s, KIND, count, octets)
                 run(bench, s, sv.user(KIND, sv.BIG), "retr", "-n", 1)
         for depth in depths:
-            for _, s in bench.rounds(servers):
+            for _, s in bench.undisturbed(bench.rounds(servers)):
                 got = bench.retrieve(s, KIND, depth, count, lambda *a: run(bench, *a))
                 bench.fetched(row % count + (", pipelined" if depth > 1 else ", one at a time" if len(depths) > 1 else ""), s.name, got,
                     octets, depth)
