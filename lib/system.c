@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -365,6 +366,32 @@ void
 process_name(const char *name)
 {
 	prctl(PR_SET_NAME, name);
+}
+
+static struct {
+	cpu_set_t all;
+	bool stays;
+} processors;
+
+void
+processor_stay(void)
+{
+	int here = sched_getcpu();
+	cpu_set_t one;
+
+	if (here == -1 || sched_getaffinity(0, sizeof processors.all, &processors.all) == -1 || CPU_COUNT(&processors.all) < 2)
+		return;
+	CPU_ZERO(&one);
+	CPU_SET((size_t)here, &one);
+	processors.stays = sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+void
+processor_leave(void)
+{
+	if (processors.stays)
+		(void)sched_setaffinity(0, sizeof processors.all, &processors.all);
+	processors.stays = false;
 }
 
 static void

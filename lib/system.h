@@ -98,4 +98,12 @@ pid_t fork_named(const char *name);
 /* Sets what ps(1) shows as the process's name (15 characters). */
 void process_name(const char *name);
 
+/*
+ * From here to processor_leave() this process stays on the processor on which it is: one that has run nowhere else has nothing to be flushed there when its memory
+ * goes, for which processors wait for each other. Only for what is short. Nothing happens where there is but one.
+ */
+void processor_stay(void);
+/* Runs wherever it might before, if it stayed. */
+void processor_leave(void);
+
 #endif

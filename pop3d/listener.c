@@ -297,6 +297,7 @@ child_serve(const struct message *m, int handover)
 {
 	struct connection c = connection_of(m, handover, true);
 
+	processor_stay();
 	child_enter("pop3d");
 	close_all_but(c.in, c.authd, handover);
 	session_run(state.conf, &c);

@@ -6,6 +6,7 @@
 #include "ask.h"
 #include "log.h"
 #include "session.h"
+#include "system.h"
 #include "wire.h"
 
 #define CHUNK (64 * 1024)
@@ -238,6 +239,8 @@ retrieve(struct session *s, uint32_t number, const uint64_t *lines)
 	struct place p;
 	struct making m;
 	uint32_t failure;
+
+	processor_leave();
 	bool made = lines == NULL && take_ahead(s, number, &p, &m);
 
 	if (!made && !begin(s, number, &p))

@@ -18,6 +18,7 @@
 
 #define NONSENSE_MAX	20		/* lines in a row */
 #define LET_GO_MAX	(64 * 1024)	/* octets that are still read, and thrown away, of a client that is let go */
+#define SHORT_MS	100		/* a poll is over by then; a longer session runs wherever there is room */
 #define SILENT_MS	1000		/* after so long a client is no longer fetching one message after the other */
 #define SKIPPED_MAX	(1024 * 1024)	/* octets of one line that is too long */
 
@@ -147,6 +148,8 @@ session_loop(struct session *s)
 		s->stream.also_speaks = s->asked.left > 0;
 		if (!next_line(s, false, &line, &result))
 			break;
+		if (clock_ms() - s->started > SHORT_MS)
+			processor_leave();
 		if (s->state == STATE_TRANSACTION)
 			s->stream.deadline = 0;
 		if (s->worker != -1 && s->stream.also_ready) {

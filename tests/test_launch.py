@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -85,6 +86,35 @@ class launched:
         self.w.kill()
         self.w.close()
         assert not left or kind is not None, "still there after the launcher was stopped: %s" % left
+
+
+def where(p):
+    """Where a session's process and the listener may run."""
+    listener = p.daemon("pop3d").pid
+    (pid,) = [pid for pid, name in harness.children(listener) if name == "pop3d"]
+    return os.sched_getaffinity(pid), os.sched_getaffinity(listener)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_short_sessions_stay_on_a_processor(make_postern):
+    """What is forked at need stays where it is; what moves mail, or takes long, runs wherever the listener may."""
+    p = make_postern(conf={"pop3d": {"prefork": 0}})
+    p.user("u", "mbox", MESSAGES)
+    p.start()
+    with p.connect() as c:
+        mine, all_of_them = where(p)
+        assert len(mine) == 1 and mine < all_of_them
+        c.login("u")
+        assert c.retr(1) == wire(MESSAGES[0])
+        assert where(p) == (all_of_them, all_of_them)
+    p.daemon("pop3d").wait_line("event=session")
+    with p.connect() as c:
+        assert len(where(p)[0]) == 1
+        until = time.monotonic() + harness.TIMEOUT
+        while where(p)[0] != all_of_them:
+            assert time.monotonic() < until
+            c.ok(b"CAPA")
+            c.body()
 
 
 def test_tcpserver(p):

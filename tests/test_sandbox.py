@@ -19,7 +19,7 @@ PROBE_BUILD = harness.BUILD / "probe"
 MESSAGE = b"Subject: hello\n\nhello\n"
 
 # What no cell may do, whatever else it may: tried in each.
-NEVER = ["ptrace", "execve", "mmap", "mprotect", "mount", "unshare", "prctl", "call bpf", "call keyctl", "call io_uring_setup",
+NEVER = ["ptrace", "affinity", "execve", "mmap", "mprotect", "mount", "unshare", "prctl", "call bpf", "call keyctl", "call io_uring_setup",
          "call process_vm_readv", "call perf_event_open", "call userfaultfd", "call init_module", "call open_by_handle_at",
          "call personality", "call setns", "call mknodat", "call pivot_root", "call umount2", "call execveat", "call fanotify_init"]
 # What only some may: tried in all, and SIGSYS where the row of the cell says nothing else.

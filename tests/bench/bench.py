@@ -34,6 +34,7 @@ import tls  # noqa: E402
 from figures import Figures  # noqa: E402
 from stage import note  # noqa: E402
 
+FETCH_SECONDS = 3
 STOLEN, TRIES = 0.02, 10    # more of the processors' time taken by a hypervisor makes a figure worthless
 DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -45,7 +46,7 @@ class Bench:
         self.names = [s.name for s in servers]
         self.client = shutil.copy(options.build / "bench/client", "/srv/client")
         self.stolen = {True: 0, False: 0}       # turns with the processors stolen, and those without
-        self.stalls = {}        # server -> whether it waits for the client's acknowledgement in every answer
+        self.most = {}          # (server, kind, messages) -> how many of them are fetched one at a time
 
     def warm(self):
         """The user with the big mailbox logs in once, so that no server's first open has more to do than the next one's."""
@@ -182,12 +183,13 @@ class Bench:
         self.figures.add(row, "CPU a message", "ms", "less", name, got["cpu"] / got["messages"])
 
     def retrieve(self, server, kind, depth, messages, run=None):
-        """Some servers stall 40 ms a message: from these no more is fetched than takes some seconds."""
+        """Some servers stall 40 ms a message, or are slow: from these no more is fetched than takes some seconds."""
         run = run or self.run
-        if depth == 1 and messages > 1000 and server.name not in self.stalls:
+        key = server, kind, messages
+        if depth == 1 and key not in self.most:
             got = run(server, sv.user(kind, sv.BIG), "retr", "-n", 50)
-            self.stalls[server.name] = got["seconds"] > 1
-        count = 100 if depth == 1 and messages > 1000 and self.stalls[server.name] else messages
+            self.most[key] = min(messages, max(50, int(50 * FETCH_SECONDS / got["seconds"])))
+        count = self.most[key] if depth == 1 else messages
         return run(server, sv.user(kind, sv.BIG), "retr", "-d", depth, "-n", count)
 
     def restart(self, server, messages, octets):

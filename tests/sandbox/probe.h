@@ -120,7 +120,10 @@ static int
 probe_process(const char *action, const char *argument)
 {
 	char *const nothing[] = { NULL };
+	cpu_set_t first = { { 1 } };
 
+	if (strcmp(action, "affinity") == 0)
+		return sched_setaffinity(getppid(), sizeof first, &first);
 	if (strcmp(action, "ptrace") == 0)
 		return (int)ptrace(PTRACE_ATTACH, argument[0] != '\0' ? atoi(argument) : getppid(), NULL, NULL);
 	if (strcmp(action, "kill") == 0)
