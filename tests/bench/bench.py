@@ -34,8 +34,8 @@ import tls  # noqa: E402
 from figures import Figures  # noqa: E402
 from stage import note  # noqa: E402
 
-FETCH_SECONDS = 3
-STOLEN, TRIES = 0.02, 10    # more of the processors' time taken by a hypervisor makes a figure worthless
+FETCH_SECONDS = 1
+STOLEN, TRIES = 0.02, 5    # more of the processors' time taken by a hypervisor makes a figure worthless
 DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
 
 # Measuring
@@ -69,7 +69,7 @@ class Bench:
     def undisturbed(self, rounds):
         """
         The same for what can be measured again: a turn during which the processors were given to another virtual machine is taken back and
-        repeated, ten times at most.
+        repeated, five times at most.
         """
         for turn in rounds:
             for left in reversed(range(TRIES)):
@@ -441,6 +441,7 @@ def main():
             for name in o.scenario:
                 note(name, time.strftime("%H:%M:%S"), "load %.1f" % os.getloadavg()[0])
                 getattr(bench, name)()
+                bench.record()
         finally:
             print("%(cpu)s, %(cores)d cores, Linux %(kernel)s; %(servers)s" % facts)
             if bench.stolen[True]:
@@ -448,8 +449,6 @@ def main():
                     (bench.stolen[True], sum(bench.stolen.values()), TRIES - 1))
             bench.figures.print(last)
         bench.figures.save(o.build / "bench/figures.json", last_path, last, facts)
-        if o.record:
-            bench.record()
     finally:
         for s in servers:
             s.stop()

@@ -26,7 +26,7 @@
 static struct session s;
 static struct catalogue_row row[2];	/* the second is the first once more */
 static unsigned char mark[2];
-static char message[400000], *sent;
+static char message[1600000], *sent;
 static size_t length, sent_length;
 static off_t shift;		/* the other program's, before the next read of the mbox */
 static bool vanished;
@@ -208,12 +208,15 @@ start_ahead(size_t lines)
 	assert_int_equal(sent_length, 0);
 }
 
+/* Lines of messages that are made ahead whole, and one that is not. */
+static const size_t sizes[] = { 1, 100, 10000, 20000, 100000 };
+
 static void
 test_ahead(void **state)
 {
 	(void)state;
-	for (size_t lines = 0; lines <= 20000; lines += 10000) {
-		start_ahead(lines > 0 ? lines : 1);
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		start_ahead(sizes[i]);
 		assert_int_equal(retrieve(&s, 2, NULL), EVENT_DONE);
 		output_flush(&s.output);
 		assert_sent_whole();
@@ -226,13 +229,45 @@ static void
 test_ahead_moved(void **state)
 {
 	(void)state;
-	for (size_t lines = 100; lines <= 20100; lines += 10000) {
-		start_ahead(lines);
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		start_ahead(sizes[i]);
 		fill(AT + 7);
 		assert_int_equal(retrieve(&s, 2, NULL), EVENT_DONE);
 		output_flush(&s.output);
 		assert_sent_whole();
 		assert_int_equal(copies, 1);
+	}
+}
+
+/* It is moved when a part of it has left: there is no clean end. */
+static void
+test_ahead_moved_while_sent(void **state)
+{
+	(void)state;
+	start_ahead(100000);
+	shift = 7;
+	assert_int_equal(retrieve(&s, 2, NULL), EVENT_END);
+	output_flush(&s.output);
+	assert_string_equal(s.end, "read-error");
+	assert_int_not_equal(sent_length, 0);
+	assert_null(strstr(sent, "\r\n.\r\n"));
+	close(s.mbox);
+}
+
+/* What was made is given back with the memory it is in: the message is made again. */
+static void
+test_given_back(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		start_ahead(sizes[i]);
+		assert_int_equal(output_is_large(&s.output), sizes[i] >= 10000);
+		if (output_is_large(&s.output))
+			output_give_back(&s.output);
+		assert_false(output_is_large(&s.output));
+		assert_int_equal(retrieve(&s, 2, NULL), EVENT_DONE);
+		output_flush(&s.output);
+		assert_sent_whole();
 	}
 }
 
@@ -258,6 +293,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_untouched), cmocka_unit_test(test_moved), cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_moved_while_sent), cmocka_unit_test(test_ahead), cmocka_unit_test(test_ahead_moved),
+		cmocka_unit_test(test_ahead_moved_while_sent), cmocka_unit_test(test_given_back),
 		cmocka_unit_test(test_ahead_in_vain),
 	};
 
