@@ -97,6 +97,15 @@ def session_survives(m, context, mail, what):
     assert mail.read_text().count("\nSubject: ") == before - 1
 
 
+def many_at_once(m, context, count=20):
+    """More than processes wait for: each of the others has one that is forked for it."""
+    with contextlib.ExitStack() as left:
+        for n in range(count):
+            c = m.pop3(995, context) if n % 2 else m.pop3(110)
+            left.callback(c.close)
+            assert "TOP" in c.capa()
+
+
 def install(m, deb, root):
     shutil.copy(deb, root / "root" / deb.name)
     out = m.run("apt-get", "-q", "-y", "install", "/root/" + deb.name)
@@ -266,7 +275,8 @@ def whole_life(m, root, deb, context, alice, steps):
         raise Failed("a wrong password is good enough")
     except poplib.error_proto as e:
         assert b"[AUTH]" in e.args[0]
-    steps.ok("POP3S and STLS logins of local accounts through PAM")
+    many_at_once(m, context)
+    steps.ok("POP3S and STLS logins of local accounts through PAM, and many connections at once")
 
     m.run("useradd", "--system", "--create-home", "--home-dir", "/srv/mail", "vmail", "-u", "900")
     box = root / "srv/mail/anna"
