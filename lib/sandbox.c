@@ -44,7 +44,7 @@
 
 /* What a rule wants of an argument; see rule_add. */
 enum when {
-	ALWAYS, NOT_EXECUTABLE, UNIX_ONLY, CLONE_ONLY, FORK, TO_ITSELF, OWN_STATE, KEYED, KEYED_FORK, KEYED_UNIX, OWN_NAME, ITSELF, NO_PROCESSES, CLOSING
+	ALWAYS, NOT_EXECUTABLE, UNIX_ONLY, CLONE_ONLY, FORK, TO_ITSELF, OWN_STATE, KEYED, KEYED_FORK, KEYED_UNIX, OWN_NAME, OWN_PROCESSORS, NO_PROCESSES, CLOSING
 };
 
 static const struct rule {
@@ -85,7 +85,7 @@ static const struct rule {
 	/* making processes; entering a narrower cell; what a child of the listener's does first, and can do no harm with */
 	{ "clone", L, KEYED_FORK }, { "wait4", L, KEYED }, { "kill", L, KEYED },
 	{ "prctl", L, OWN_NAME }, { "prlimit64", L, NO_PROCESSES }, { "landlock_restrict_self", L, ALWAYS }, { "close_range", L, CLOSING },
-	{ "sched_setaffinity", L, ITSELF }, { "getcpu", L, ALWAYS },
+	{ "sched_setaffinity", L, OWN_PROCESSORS }, { "getcpu", L, ALWAYS },
 	{ "clone", A | O, FORK }, { "fork", A | O, ALWAYS },
 	{ "set_robust_list", A | O, ALWAYS }, { "rseq", A | O, ALWAYS }, { "set_tid_address", A | O, ALWAYS },
 	{ "wait4", A | O, ALWAYS }, { "rt_sigtimedwait", A, ALWAYS }, { "waitid", A | O, ALWAYS }, { "kill", A | O, ALWAYS },
@@ -286,7 +286,7 @@ rule_add(scmp_filter_ctx ctx, int call, enum when when)
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 2, SCMP_A0(SCMP_CMP_EQ, AF_UNIX), SCMP_A5(SCMP_CMP_EQ, *key));
 	case OWN_NAME:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-	case ITSELF:
+	case OWN_PROCESSORS:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, 0));
 	case NO_PROCESSES:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call, 3, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_NPROC),

@@ -220,7 +220,6 @@ form_lines(struct wire_form *w, const char *data, size_t length, char *out)
 	return (size_t)(o - out);
 }
 
-
 #if defined(__x86_64__) && defined(__GNUC__)
 enum wire_way
 wire_way_best(void)

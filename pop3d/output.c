@@ -10,20 +10,13 @@
 #define PAGE 4096
 #define REPLY_MAX 512	/* RFC 2449 section 4: a response line is at most 512 octets, its end included */
 
-/* Nothing is there any more, or not for long. */
-static void
-emptied(struct output *o, size_t used)
-{
-	if (o->touched < used)
-		o->touched = used;
-	o->used = 0;
-	o->ahead = false;
-}
-
 void
 output_drop(struct output *o)
 {
-	emptied(o, o->used);
+	if (o->touched < o->used)
+		o->touched = o->used;
+	o->used = 0;
+	o->ahead = false;
 }
 
 bool
@@ -31,7 +24,7 @@ output_flush(struct output *o)
 {
 	size_t used = o->used;
 
-	emptied(o, used);
+	output_drop(o);
 	return used == 0 ? o->stream->failed == NULL : stream_write(o->stream, o->buffer, used, false);
 }
 
@@ -40,7 +33,7 @@ output_begin(struct output *o)
 {
 	size_t rest = o->used % OUTPUT_RECORD, whole = o->used - rest;
 
-	emptied(o, o->used);
+	output_drop(o);
 	if (whole > 0 && stream_write(o->stream, o->buffer, whole, true))
 		memmove(o->buffer, o->buffer + whole, rest);
 	o->used = rest;
@@ -57,7 +50,7 @@ void
 output_keep(struct output *o)
 {
 	o->kept = o->used;
-	emptied(o, o->used);
+	output_drop(o);
 }
 
 bool
