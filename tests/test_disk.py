@@ -739,6 +739,7 @@ def test_maildir_others_rename_and_deliver(postern, folder):
         postern.own(late)
         assert c.quit().startswith(b"+OK")
     assert list(files(folder)) == [LATE]
+    next_session(postern, [LATE])   # which waits until the last one is over
     assert not list((folder / "tmp").iterdir()), "what was deleted is still in tmp/"
 
 

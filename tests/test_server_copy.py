@@ -228,6 +228,7 @@ def test_archive_is_a_folder(maildir):
     # flags as they were; what was new is in cur/ without any
     assert [n.partition(":")[2] for n in names(folder)] == ["2,S", "2,"]
     assert all(n.startswith("cur/") for n in names(folder))
+    use(p)      # which waits until the last one is over
     assert not os.listdir(p.path / "tmp")
 
 
