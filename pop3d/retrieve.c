@@ -128,7 +128,11 @@ make_rest(struct session *s, struct place *p, struct making *m)
 {
 	bool good = make_body(s, p, m) && was_whole(s, p->number, p, m);
 
-	place_close(p);
+	if (m->settled) {	/* the answer is ready: it goes first */
+		place_close(&s->ahead.sent);
+		s->ahead.sent = *p;
+	} else
+		place_close(p);
 	return good;
 }
 
@@ -150,6 +154,8 @@ retrieve_ahead(struct session *s)
 	uint32_t number = s->just + 1;
 	bool over = false;
 
+	place_close(&s->ahead.sent);
+	place_ask_ahead(s, s->just);
 	if (!may_guess(s, number))
 		return;
 	place_close(&s->ahead.place);
@@ -249,7 +255,7 @@ retrieve(struct session *s, uint32_t number, const uint64_t *lines)
 	uint64_t octets_out = s->stream.octets_out;
 	if (!made)
 		making_start(s, number, &m, lines);
-	if (lines == NULL)
+	if (lines == NULL && !m.settled)	/* else retrieve_ahead() asks */
 		place_ask_ahead(s, number);
 	bool own = p.own, good = make_rest(s, &p, &m);
 	/* Another program was at work on the mbox. Nothing of this has left yet, so it may be taken back. */

@@ -356,6 +356,7 @@ session_run(const struct conf *c, const struct connection *connection)
 	session_close(s);
 #ifdef FUZZING	/* many sessions in one process, which is nowhere else so */
 	place_close(&s->ahead.place);
+	place_close(&s->ahead.sent);
 	catalogue_unmap(&s->catalogue);
 	if (s->marks != s->few_marks)
 		free(s->marks);

@@ -63,6 +63,7 @@ struct session {
 	struct asked asked;		/* of the worker, ahead */
 	struct ahead {			/* the next answer, made while the client is silent */
 		struct place place;	/* of the message; number 0: nothing was made */
+		struct place sent;	/* of one that was, to be closed when there is time; or number 0 */
 		struct wire_form form;
 		uint64_t done;		/* octets of it that are in the output (output_kept) */
 	} ahead;
