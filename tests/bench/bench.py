@@ -35,7 +35,7 @@ from figures import Figures  # noqa: E402
 from stage import note  # noqa: E402
 
 FETCH_SECONDS = 1
-STOLEN, TRIES = 0.02, 5    # more of the processors' time taken by a hypervisor makes a figure worthless
+STOLEN, TRIES = 0.02, 5     # more of the processors' time taken by a hypervisor makes a figure worthless
 DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
 
 # Measuring
@@ -69,15 +69,16 @@ class Bench:
     def undisturbed(self, rounds):
         """
         The same for what can be measured again: a turn during which the processors were given to another virtual machine is taken back and
-        repeated, five times at most.
+        repeated, until there have been TRIES of it.
         """
         for turn in rounds:
             for left in reversed(range(TRIES)):
-                kept, (stolen, ticks) = len(self.figures.order), processors()
+                kept, before = len(self.figures.order), processors()
                 yield turn
-                stolen, ticks = (now - then for now, then in zip(processors(), (stolen, ticks)))
-                self.stolen[stolen > ticks * STOLEN] += 1
-                if stolen <= ticks * STOLEN or left == 0:
+                after = processors()
+                stolen = after[0] - before[0] > STOLEN * (after[1] - before[1])
+                self.stolen[stolen] += 1
+                if not stolen or left == 0:
                     break
                 self.figures.take_back(kept)
                 time.sleep(1)
@@ -183,7 +184,7 @@ class Bench:
         self.figures.add(row, "CPU a message", "ms", "less", name, got["cpu"] / got["messages"])
 
     def retrieve(self, server, kind, depth, messages, run=None):
-        """Some servers stall 40 ms a message, or are slow: from these no more is fetched than takes some seconds."""
+        """Some servers stall 40 ms a message, or are slow: from these no more is fetched than takes a second or two."""
         run = run or self.run
         key = server, kind, messages
         if depth == 1 and key not in self.most:

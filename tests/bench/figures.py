@@ -8,7 +8,7 @@ class Figures:
 
     def __init__(self):
         self.rows, self.kinds, self.goals, self.against, self.limits, self.words = {}, {}, {}, {}, {}, {}
-        self.order = []     # the lists of values, each as often as it has one, in the order in which these came
+        self.order = []     # (row, figure), server of each value, as they came
 
     def add(self, row, figure, unit, better, server, value, goal=None, against=None, limit=None):
         """
@@ -23,14 +23,16 @@ class Figures:
             self.against[key] = against
         if limit is not None:
             self.limits[key] = limit
-        values = self.rows.setdefault(key, {}).setdefault(server, [])
-        values.append(value)
-        self.order.append(values)
+        self.rows.setdefault(key, {}).setdefault(server, []).append(value)
+        self.order.append((key, server))
 
     def take_back(self, count):
         """All values but the first `count` that came."""
         while len(self.order) > count:
-            self.order.pop().pop()
+            key, server = self.order.pop()
+            self.rows[key][server].pop()
+            if not self.rows[key][server]:
+                del self.rows[key][server]
 
     def say(self, row, figure, unit, better, server, words):
         """Why there is no figure."""

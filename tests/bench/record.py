@@ -26,7 +26,7 @@ servers in one run, in turn, on loopback, mail in the page cache. Medians, and i
 each server is, and how it is set up, is in [tests/bench](../tests/bench): Debian's packages, passwords cheap for all alike. *floor* is no mail server:
 one process that sends the same octets from memory, without login or disk. *copy* is the file system alone: the file copied and shifted with fsync.
 Seconds are wall-clock time as the client sees it; on a busy machine the CPU time is the steadier figure. On a virtual machine, what was measured
-while more than 2 % of the processors' time went to others is measured again, five times at most.
+while more than 2 % of the processors' time went to others is measured again, four times at most.
 
 """
 
