@@ -115,8 +115,9 @@ bool
 stream_has_input(const struct stream *s, int ms)
 {
 	struct pollfd p = { .fd = s->in, .events = POLLIN };
+	int limit = wait_limit(s);
 
-	return (s->tls != NULL && tls_has_input(s->tls)) || poll(&p, 1, ms < wait_limit(s) ? ms : wait_limit(s)) == 1;
+	return (s->tls != NULL && tls_has_input(s->tls)) || poll(&p, 1, ms < limit ? ms : limit) == 1;
 }
 
 size_t
