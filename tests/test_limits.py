@@ -134,13 +134,9 @@ def test_idle_timeout_begins_anew_with_each_command(make_postern):
         assert c.quit().startswith(b"+OK")
 
 
-def rss(pid):
-    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path("/proc/%d/status" % pid).read_text())[1]) * 1024
-
-
-def memory_of(pid):
-    """What it shares with nobody, in octets."""
-    return int(harness.status_of(pid)["RssAnon"].split()[0]) * 1024
+def memory_of(pid, what="VmRSS"):
+    """In octets, by a name of /proc/PID/status."""
+    return int(harness.status_of(pid)[what].split()[0]) * 1024
 
 
 def test_one_who_never_reads(make_postern, store):
@@ -152,13 +148,13 @@ def test_one_who_never_reads(make_postern, store):
     p.start()
     with p.connect("slow") as slow:
         pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
-        least = rss(pid)
+        least = memory_of(pid)
         slow.send(b"RETR 1\r\n" * 50)
         slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with p.connect("u") as c:
             assert c.retr(1) == wire(MESSAGE)
             assert c.quit().startswith(b"+OK")
-        assert rss(pid) < least + (16 << 20)
+        assert memory_of(pid) < least + (16 << 20)
         p.daemon("pop3d").wait_line("event=session", "end=timeout", "user=slow")
         assert harness.wait_pid(pid)
     with p.connect("slow") as c:
@@ -174,10 +170,10 @@ def test_one_who_is_silent(make_postern, store):
     with p.connect("u") as c:
         pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
         for n in (1, 2, 3):
-            least = memory_of(pid)
+            least = memory_of(pid, "RssAnon")
             assert c.retr(n) == wire(big)
             until = time.monotonic() + TIMEOUT
-            while memory_of(pid) > least + (160 << 10):
+            while memory_of(pid, "RssAnon") > least + (160 << 10):
                 assert time.monotonic() < until
                 assert not select.select([c.socket], [], [], 0.02)[0]
         assert c.retr(4) == wire(big)
@@ -187,22 +183,33 @@ def test_one_who_takes_little(make_postern, store):
     """It takes some of its mail all the time, and too little: as if the connection had dropped, after what idle-timeout allows."""
     p = make_postern(conf={"pop3d": {"idle-timeout": 1, "minimum-rate": 1000000}})
     p.user("slow", store, [b"Subject: big\n\n" + b"0123456789abcde\n" * 1024 * 1024 * 2, MESSAGE])
-    p.start()
-    with p.connect("slow") as slow:
-        pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
+    p.start("spoold", "authd")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        slow = harness.Client(*listener.getsockname())
+        there, _ = listener.accept()
+    # With buffers of megabytes nothing can be sent for seconds, and that is idle-timeout's.
+    there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    session = harness.Watched("pop3d", p.argv("pop3d"), stdin=there, stdout=there, **p.popen_as())
+    there.close()
+    with slow:
+        assert slow.line().startswith(b"+OK")
+        slow.login("slow")
         slow.ok(b"DELE 2")
-        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.ok(b"RETR 1")
-        for _ in range(3000):
-            if harness.wait_pid(pid, 0.02):
+        for _ in range(1000):
+            if harness.wait_pid(session.pid, 0.02):
                 break
-            assert slow.socket.recv(2048)
+            assert slow.socket.recv(8192)
         else:
             pytest.fail("it may take a little for ever")
-        p.daemon("pop3d").wait_line("event=session", "end=timeout", "user=slow")
+        session.wait_line("event=session", "end=timeout", "user=slow")
         with pytest.raises(AssertionError, match="ended in a multi-line answer"), contextlib.suppress(ConnectionResetError):
             slow.body()
             pytest.fail("half a message, and its end")
+    assert session.stop() == 0
+    session.close()
+    p.start("pop3d")
     with p.connect("slow") as c:    # no UPDATE, and the maildrop is free
         assert c.stat()[0] == 2
 
@@ -213,14 +220,14 @@ def test_pipelined_input_is_bounded(make_postern):
     p.start()
     with p.connect() as c:
         pid = [x for x, name in harness.children(p.daemon("pop3d").pid) if name == "pop3d"][0]
-        least = rss(pid)
+        least = memory_of(pid)
         c.socket.settimeout(0.3)
         sent = 0
         try:
             while sent < 64 << 20:
                 sent += c.socket.send(b"CAPA\r\n" * 10000)
         except (TimeoutError, socket.timeout):
-            assert rss(pid) < least + (16 << 20)
+            assert memory_of(pid) < least + (16 << 20)
         except OSError:
             pass
         assert sent < 64 << 20
