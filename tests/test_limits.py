@@ -1,7 +1,5 @@
 """What happens at each limit: a reply or a clean close, and nobody else notices."""
 import contextlib
-import pathlib
-import re
 import select
 import socket
 import time
