@@ -6,6 +6,9 @@
 #include <immintrin.h>
 #endif
 
+#define FEW 512		/* octets: so many are copied at once */
+#define FAR 2048	/* and what is so many further is asked for */
+
 /*
  * How many LF in data have no CR before them; `last` is the octet before data. Written so that the compiler makes vectors
  * of it: as many counters as fit some vectors, each of eight bits, emptied before any can overflow.
@@ -89,17 +92,16 @@ block_copy(char *to, const char *from)
 	_mm256_storeu_si256((__m256i *)(to + BLOCK / 2), high);
 }
 
-/* What was made of data up to p is out up to o. */
+/* So many octets of data, `last` the last of them, were made into so many, those of dot-stuffing not counted. Returns how many they were. */
 static size_t
-blocks_end(struct wire_form *w, const char *data, const char *p, const char *out, const char *o, uint64_t stuffed, size_t *made)
+blocks_end(struct wire_form *w, char last, size_t length, size_t octets)
 {
-	if (p > data) {
+	if (length > 0) {
 		w->any = true;
-		w->last = p[-1];
-		w->octets += (size_t)(o - out) - stuffed;
+		w->last = last;
+		w->octets += octets;
 	}
-	*made = (size_t)(o - out);
-	return (size_t)(p - data);
+	return length;
 }
 
 /*
@@ -133,15 +135,16 @@ form_blocks(struct wire_form *w, const char *data, size_t length, char *out, siz
 			places &= places - 1;
 		} while (places != 0);
 	}
-	return blocks_end(w, data, p, out, o, stuffed, made);
+	*made = (size_t)(o - out);
+	return blocks_end(w, p > data ? p[-1] : 0, (size_t)(p - data), *made - stuffed);
 }
 
 #define WIDEST_TARGET __attribute__((target("avx512f,avx512bw,avx512vbmi2,bmi,bmi2,popcnt")))
 #define WIDEST_FORM (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi2") && WIDE_FORM && __builtin_cpu_supports("bmi2"))
 
 /*
- * Half a block: each of its octets has a place for what may be put in before it, and what stays empty is left out. `to` has room for a whole block. Returns where the
- * next octet goes.
+ * Half a block: each of its octets has a place for what may be put in before it, and what stays empty is left out. `to` has room for a whole
+ * block. Returns where the next octet goes.
  */
 WIDEST_TARGET static inline char *
 form_half(char *to, __m256i half, uint32_t places, uint32_t dots)
@@ -155,19 +158,23 @@ form_half(char *to, __m256i half, uint32_t places, uint32_t dots)
 }
 
 /*
- * form_blocks() where octets of a register can be moved apart: with one place the block is stored once, and its last octet behind it, which with
- * none is where the next block begins.
+ * form_blocks() where octets of a register can be moved apart, for all whole blocks. With one place the block is stored an octet later, then
+ * moved apart over that, of which its last octet stays; with none that one is where the next block begins. Each octet is loaded once, and
+ * what is FAR from it is asked for. *nul: or was there a NUL?
  */
 WIDEST_TARGET static size_t
-form_blocks_widest(struct wire_form *w, const char *data, size_t length, char *out, size_t *made)
+form_blocks_widest(struct wire_form *w, const char *data, size_t length, char *out, size_t *made, bool *nul)
 {
 	const char *p = data, *end = data + length;
 	uint64_t after_lf = !w->any || w->last == '\n', after_cr = w->any && w->last == '\r', stuffed = 0;
 	const __m512i all_lf = _mm512_set1_epi8('\n'), all_cr = _mm512_set1_epi8('\r'), all_dots = _mm512_set1_epi8('.');
+	__m512i least = all_dots;	/* of all octets at each place of a block */
 	char *o = out;
 
-	for (; end - p >= 2 * BLOCK; p += BLOCK) {
+	for (; end - p >= BLOCK; p += BLOCK) {
+		_mm_prefetch(p + FAR, _MM_HINT_T0);
 		__m512i block = _mm512_loadu_si512(p);
+		least = _mm512_min_epu8(least, block);
 		uint64_t lf = _mm512_cmpeq_epi8_mask(block, all_lf), cr = _mm512_cmpeq_epi8_mask(block, all_cr);
 		uint64_t dots = _mm512_cmpeq_epi8_mask(block, all_dots) & (lf << 1 | after_lf);
 		uint64_t places = (lf & ~(cr << 1 | after_cr)) | dots;
@@ -175,15 +182,17 @@ form_blocks_widest(struct wire_form *w, const char *data, size_t length, char *o
 		after_cr = cr >> (BLOCK - 1);
 		stuffed += (uint64_t)_mm_popcnt_u64(dots);
 		if ((places & (places - 1)) == 0) {
+			_mm512_storeu_si512(o + 1, block);
 			_mm512_storeu_si512(o, _mm512_mask_expand_epi8(dots != 0 ? all_dots : all_cr, ~places, block));
-			o[BLOCK] = p[BLOCK - 1];
 			o += BLOCK + (places != 0);
 		} else {
 			o = form_half(o, _mm512_castsi512_si256(block), (uint32_t)places, (uint32_t)dots);
 			o = form_half(o, _mm512_extracti64x4_epi64(block, 1), (uint32_t)(places >> 32), (uint32_t)(dots >> 32));
 		}
 	}
-	return blocks_end(w, data, p, out, o, stuffed, made);
+	*nul = *nul || _mm512_testn_epi8_mask(least, least) != 0;
+	*made = (size_t)(o - out);
+	return blocks_end(w, after_lf ? '\n' : after_cr ? '\r' : ' ' /* any other */, (size_t)(p - data), *made - stuffed);
 }
 #endif
 
@@ -221,20 +230,46 @@ form_lines(struct wire_form *w, const char *data, size_t length, char *out)
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
+/* The same of fewer than a block. */
+static size_t
+form_few(struct wire_form *w, const char *data, size_t length, char *out, bool *nul)
+{
+	char few[BLOCK];
+
+	memcpy(few, data, length);
+	*nul = *nul || memchr(few, '\0', length) != NULL;
+	return form_lines(w, few, length, out);
+}
+
+/* And of any number. From `first` on, a block is a line of the processor's cache. */
+static size_t
+form_widest(struct wire_form *w, const char *data, size_t length, char *out, bool *nul)
+{
+	size_t first = -(uintptr_t)data % BLOCK, blocks;
+
+	if (first > length)
+		first = length;
+	size_t made = form_few(w, data, first, out, nul);
+	size_t done = first + form_blocks_widest(w, data + first, length - first, out + made, &blocks, nul);
+	made += blocks;
+	return made + form_few(w, data + done, length - done, out + made, nul);
+}
+
 enum wire_way
 wire_way_best(void)
 {
 	return WIDEST_FORM ? WIRE_WIDEST : WIDE_FORM ? WIRE_WIDE : WIRE_LINES;
 }
 
-size_t
-wire_form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out)
+/* *nul: the widest way found one. */
+static size_t
+form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out, bool *nul)
 {
 	size_t done = 0, made = 0;
 
-	if (length >= 2 * BLOCK && way == WIRE_WIDEST)
-		done = form_blocks_widest(w, data, length, out, &made);
-	else if (length >= 2 * BLOCK && way == WIRE_WIDE)
+	if (way == WIRE_WIDEST)
+		return form_widest(w, data, length, out, nul);
+	if (way == WIRE_WIDE)
 		done = form_blocks(w, data, length, out, &made);
 	return made + form_lines(w, data + done, length - done, out + made);
 }
@@ -245,18 +280,66 @@ wire_way_best(void)
 	return WIRE_LINES;
 }
 
-size_t
-wire_form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out)
+static size_t
+form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out, bool *nul)
 {
 	(void)way;
+	(void)nul;
 	return form_lines(w, data, length, out);
 }
 #endif
 
 size_t
+wire_form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out)
+{
+	bool nul = false;
+
+	return form_by(way, w, data, length, out, &nul);
+}
+
+size_t
 wire_form(struct wire_form *w, const char *data, size_t length, char *out)
 {
 	return wire_form_by(wire_way_best(), w, data, length, out);
+}
+
+/* What is some cache lines further is asked for meanwhile: a processor does so by itself, but not beyond the page. */
+static void
+copy_ahead(char *to, const char *from, size_t length)
+{
+	for (size_t i = 0; i < length; i += FEW) {
+		size_t n = length - i < FEW ? length - i : FEW;
+		for (size_t k = 0; k < n; k += 64)
+			__builtin_prefetch(from + i + FAR + k);
+		memcpy(to + i, from + i, n);
+	}
+}
+
+size_t
+wire_form_mapped_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out)
+{
+	char some[8192];
+	char *o = out;
+	bool nul = false;
+
+	if (way == WIRE_WIDEST) {
+		size_t made = form_by(way, w, data, length, out, &nul);
+		return nul ? 0 : made;
+	}
+	for (size_t i = 0; i < length; i += sizeof some) {
+		size_t n = length - i < sizeof some ? length - i : sizeof some;
+		copy_ahead(some, data + i, n);
+		if (memchr(some, '\0', n) != NULL)
+			return 0;
+		o += form_by(way, w, some, n, o, &nul);
+	}
+	return (size_t)(o - out);
+}
+
+size_t
+wire_form_mapped(struct wire_form *w, const char *data, size_t length, char *out)
+{
+	return wire_form_mapped_by(wire_way_best(), w, data, length, out);
 }
 
 size_t

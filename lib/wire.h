@@ -34,6 +34,13 @@ size_t wire_form(struct wire_form *w, const char *data, size_t length, char *out
 enum wire_way { WIRE_LINES, WIRE_WIDE, WIRE_WIDEST };
 enum wire_way wire_way_best(void);
 size_t wire_form_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out);
+/*
+ * The same of what is seen of a file through a mapping, which mostly is in no processor's cache, and which others may change meanwhile: each octet
+ * is looked at once, so that what is made has its line ends and dots whatever they do. Returns 0 if there is a NUL in it, as is seen behind the
+ * end of a file that has become shorter; then *w means nothing, and `out` neither.
+ */
+size_t wire_form_mapped(struct wire_form *w, const char *data, size_t length, char *out);
+size_t wire_form_mapped_by(enum wire_way way, struct wire_form *w, const char *data, size_t length, char *out);
 /* The end of the last line if it lacks one, and ".\r\n". At most 5 octets. */
 size_t wire_form_end(struct wire_form *w, char *out);
 

@@ -13,7 +13,7 @@
 #include "stream.h"
 
 #define OUTPUT_SIZE (320 * 1024)	/* of what is on its way, before it leaves though more follows */
-#define OUTPUT_AHEAD (1280 * 1024)	/* of what is made ahead: a message of a mebibyte is made whole */
+#define OUTPUT_AHEAD (640 * 1024)	/* of what is made ahead; with more, a processor's second cache no longer holds it and what it is made of */
 #define OUTPUT_RECORD 16384	/* while more follows, what leaves is whole records of TLS */
 
 struct output {
@@ -41,8 +41,8 @@ void output_number_number(struct output *o, uint64_t a, uint64_t b);
 void output_number_text(struct output *o, uint64_t a, const char *text, size_t length);
 
 /*
- * What is put here from now on, up to OUTPUT_AHEAD octets, is made ahead of the command that it answers; there must be nothing else. Once it is kept, it is not sent,
- * and is gone as soon as anything else is put here.
+ * What is put here from now on, up to OUTPUT_AHEAD octets, is made ahead of the command that it answers; there must be nothing else. Once it
+ * is kept, it is not sent, and is gone as soon as anything else is put here.
  */
 void output_ahead(struct output *o);
 void output_keep(struct output *o);

@@ -7,7 +7,7 @@
 #include "log.h"
 #include "session.h"
 #include "system.h"
-#include "wire.h"
+#include "window.h"
 
 #define CHUNK (64 * 1024)
 #define REPLY_ROOM 1024
@@ -21,7 +21,27 @@ struct making {
 	bool whole;		/* RETR, and not TOP */
 	bool settled;		/* all was read, and that it was the message is known since */
 	uint64_t done;		/* octets of it that were read */
+	struct window window;	/* through which a large one is */
 };
+
+/* Puts what is to be seen of the next octets through the window into the output. Returns how many they were; 0: they are to be read. */
+static size_t
+make_seen(struct session *s, const struct place *p, struct making *m)
+{
+	size_t length;
+	uint64_t left = p->length - m->done;
+
+	if (!m->whole || (left < WINDOW_LEAST && m->window.map == NULL))
+		return 0;
+	const char *data = window_open(&m->window, p->fd, p->offset + (off_t)m->done, left, &length);
+	if (data == NULL)
+		return 0;
+	if (length > CHUNK)
+		length = CHUNK;
+	size_t made = window_form(&m->form, data, length, output_room(&s->output, WIRE_ROOM(length)));
+	output_put(&s->output, made);
+	return made > 0 ? length : 0;
+}
 
 /* Puts the next octets into the output. Returns how many; 0 if the message is shorter than it was, -1 with errno. */
 static ssize_t
@@ -29,15 +49,17 @@ make_some(struct session *s, const struct place *p, struct making *m, bool *over
 {
 	static char chunk[CHUNK];
 	uint64_t left = p->length - m->done;
-	ssize_t n;
+	ssize_t n = (ssize_t)make_seen(s, p, m);
 
-	do
-		n = pread(p->fd, chunk, left < CHUNK ? (size_t)left : CHUNK, p->offset + (off_t)m->done);
-	while (n == -1 && errno == EINTR);
-	if (n <= 0)
-		return n;
-	size_t use = m->whole ? (size_t)n : wire_top(&m->top, chunk, (size_t)n, over);
-	output_put(&s->output, wire_form(&m->form, chunk, use, output_room(&s->output, WIRE_ROOM(use))));
+	if (n == 0) {
+		do
+			n = pread(p->fd, chunk, left < CHUNK ? (size_t)left : CHUNK, p->offset + (off_t)m->done);
+		while (n == -1 && errno == EINTR);
+		if (n <= 0)
+			return n;
+		size_t use = m->whole ? (size_t)n : wire_top(&m->top, chunk, (size_t)n, over);
+		output_put(&s->output, wire_form(&m->form, chunk, use, output_room(&s->output, WIRE_ROOM(use))));
+	}
 	m->done += (uint64_t)n;
 	return n;
 }
@@ -128,6 +150,7 @@ make_rest(struct session *s, struct place *p, struct making *m)
 {
 	bool good = make_body(s, p, m) && was_whole(s, p->number, p, m);
 
+	window_close(&m->window);
 	if (m->settled) {	/* the answer is ready: it goes first */
 		place_close(&s->ahead.sent);
 		s->ahead.sent = *p;
@@ -163,12 +186,15 @@ retrieve_ahead(struct session *s)
 		return;
 	output_ahead(&s->output);
 	making_start(s, number, &m, NULL);
-	while (m.done < s->ahead.place.length && output_left(&s->output) >= WIRE_ROOM(CHUNK))
-		if (make_some(s, &s->ahead.place, &m, &over) <= 0) {
-			place_close(&s->ahead.place);	/* once more, when it is asked for */
-			output_drop(&s->output);
-			return;
-		}
+	ssize_t n = 1;
+	while (n > 0 && m.done < s->ahead.place.length && output_left(&s->output) >= WIRE_ROOM(CHUNK))
+		n = make_some(s, &s->ahead.place, &m, &over);
+	window_close(&m.window);
+	if (n <= 0) {
+		place_close(&s->ahead.place);	/* once more, when it is asked for */
+		output_drop(&s->output);
+		return;
+	}
 	s->ahead.form = m.form;
 	s->ahead.done = m.done;
 	output_keep(&s->output);

@@ -1,5 +1,5 @@
 POP3D_SOURCES = pop3d/main.c pop3d/listener.c pop3d/crowd.c pop3d/session.c pop3d/authorization.c pop3d/transaction.c pop3d/retrieve.c \
-	pop3d/place.c pop3d/ask.c pop3d/line.c pop3d/output.c pop3d/stream.c pop3d/tls.c pop3d/credentials.c pop3d/proxy.c pop3d/language.c
+	pop3d/place.c pop3d/window.c pop3d/ask.c pop3d/line.c pop3d/output.c pop3d/stream.c pop3d/tls.c pop3d/credentials.c pop3d/proxy.c pop3d/language.c
 
 # Each connection is a fork of it, and what a process has mapped is most of what a fork and its end cost. So it is linked statically wherever all of
 # its libraries are there as archives (STATIC=auto), and no sanitizer is at work, which wants shared ones. STATIC=no: with shared libraries.

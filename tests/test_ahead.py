@@ -18,6 +18,8 @@ def message(number, size):
             text = (text * (size // len(text) + 1))[:size]
             break
         text += bytes(pick.choice(b".ab \r") for _ in range(pick.choice((0, 1, 3, 63, 64, 76, 200)))) + pick.choice((b"\n", b"\n", b"\r\n", b"\n."))
+    if number % 2 == 0:     # a NUL in what is large is a reason to read it once more
+        text = text[:size * 2 // 3] + b"\0" + text[size * 2 // 3:]
     return text.rstrip(b"\r\n") + b"\n"
 
 

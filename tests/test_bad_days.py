@@ -244,6 +244,24 @@ def test_message_renamed_in_the_session(postern):
     assert len(os.listdir(path / "cur")) == 1
 
 
+def test_message_becomes_shorter_while_it_is_fetched(postern, store):
+    """The connection ends without the closing dot, and the process by itself: what it was looking at is no longer there."""
+    big = b"Subject: big\n\n" + b"0123456789abcde\n" * 1024 * 1024 * 2
+    path = postern.user("u", store, [big, MESSAGES[0]])
+    postern.start()
+    with postern.connect("u") as c:
+        c.ok(b"DELE 2")
+        c.ok(b"RETR 1")
+        os.truncate(path if store == "mbox" else next(x for x in (path / "cur").iterdir() if x.stat().st_size > 4096), 1 << 20)
+        with pytest.raises(AssertionError, match="ended in a multi-line answer"):
+            c.body()
+        line = postern.daemon("pop3d").wait_line("event=session", "user=u")
+        assert "end=read-error" in line and "dele=0" in line
+    with postern.connect("u") as c:     # and nothing was deleted
+        assert c.stat()[0] == (2 if store == "maildir" else 1)
+        assert c.quit().startswith(b"+OK")
+
+
 def test_authd_not_running(postern):
     postern.user("u", "mbox", MESSAGES)
     postern.start("spoold", "pop3d")

@@ -1,7 +1,7 @@
 /*
  * RETR of a message in an mbox that another program changes in that moment. The worker's answers and the connection are stubs, and so is
- * pread(2), in which the other program is at work.
- * links: pop3d/retrieve.c pop3d/place.c pop3d/output.c pop3d/language.c lib/language.c lib/wire.c lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c
+ * pread(2): in both of the latter the other program is at work.
+ * links: pop3d/retrieve.c pop3d/place.c pop3d/window.c pop3d/output.c pop3d/language.c lib/language.c lib/wire.c lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,14 +28,32 @@ static struct catalogue_row row[2];	/* the second is the first once more */
 static unsigned char mark[2];
 static char message[1600000], *sent;
 static size_t length, sent_length;
-static off_t shift;		/* the other program's, before the next read of the mbox */
+static off_t shift;		/* the other program's, before the next read of the mbox, or when something is sent */
+static off_t cut;		/* so long it makes the file in which the message is, then */
+static int opened;		/* that file */
 static bool vanished;
 static int copies;
+
+static void fill(off_t at);
+
+static void
+other_program(void)
+{
+	off_t by = shift;
+
+	shift = 0;
+	if (by != 0)
+		fill(AT + by);
+	if (cut != 0)
+		assert_int_equal(ftruncate(opened, cut), 0);
+	cut = 0;
+}
 
 bool
 stream_write(struct stream *stream, const char *data, size_t n, bool more)
 {
 	(void)more;
+	other_program();
 	sent = realloc(sent, sent_length + n + 1);
 	memcpy(sent + sent_length, data, n);
 	sent[sent_length += n] = '\0';
@@ -61,6 +79,8 @@ ask_fetched(int worker, uint32_t number, struct message *answer)
 	answer->body.message.number = number;
 	answer->body.message.length = length;
 	answer->fds[0] = fd;
+	if (s.mbox == -1)
+		opened = fd;
 	copies++;
 	return 1;
 }
@@ -79,11 +99,8 @@ fill(off_t at)
 ssize_t
 pread(int fd, void *to, size_t n, off_t at)
 {
-	if (fd == s.mbox && shift != 0) {
-		off_t by = shift;
-		shift = 0;
-		fill(AT + by);
-	}
+	if (fd == opened)
+		other_program();
 	return syscall(SYS_pread64, fd, to, n, at);
 }
 
@@ -107,6 +124,7 @@ start(size_t lines)
 	s.worker = 100;
 	s.mbox = memfd_create("mbox", 0);
 	assert_int_equal(ftruncate(s.mbox, (off_t)length + 1000), 0);
+	opened = s.mbox;
 	fill(AT);
 	assert_int_equal(fstat(s.mbox, &st), 0);
 	s.ready = (struct body_ready){ .size = (uint64_t)st.st_size, .mtime_sec = st.st_mtim.tv_sec, .mtime_nsec = st.st_mtim.tv_nsec, .count = 2 };
@@ -118,7 +136,7 @@ start(size_t lines)
 	free(sent);
 	sent = calloc(1, 1);
 	sent_length = 0;
-	shift = 0;
+	shift = cut = 0;
 	vanished = false;
 	copies = 0;
 }
@@ -191,6 +209,31 @@ test_moved_while_sent(void **state)
 	assert_string_equal(s.end, "read-error");
 	assert_null(strstr(sent, "\r\n.\r\n"));
 	close(s.mbox);
+}
+
+/* The same, and with a file of its own, when it becomes shorter: by an octet, or by pages that were to be seen. */
+static void
+test_shorter_while_sent(void **state)
+{
+	static const size_t by[] = { 1, 4096, 100000, 1000000 };
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof by / sizeof by[0]; i++) {
+		start(100000);
+		cut = (off_t)(length - by[i / 2]);
+		if (i % 2 == 0)
+			cut += AT;
+		else {
+			close(s.mbox);
+			s.mbox = -1;
+		}
+		assert_int_equal(retrieve(&s, 1, NULL), EVENT_END);
+		output_flush(&s.output);
+		assert_string_equal(s.end, "read-error");
+		assert_null(strstr(sent, "\r\n.\r\n"));
+		assert_int_equal(cut, 0);
+		close(s.mbox);
+	}
 }
 
 /* The first is sent; nothing more is said, and the next is made. */
@@ -292,7 +335,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_untouched), cmocka_unit_test(test_moved), cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_moved_while_sent), cmocka_unit_test(test_ahead), cmocka_unit_test(test_ahead_moved),
+		cmocka_unit_test(test_moved_while_sent), cmocka_unit_test(test_shorter_while_sent), cmocka_unit_test(test_ahead), cmocka_unit_test(test_ahead_moved),
 		cmocka_unit_test(test_ahead_moved_while_sent), cmocka_unit_test(test_given_back),
 		cmocka_unit_test(test_ahead_in_vain),
 	};

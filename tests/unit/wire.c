@@ -3,8 +3,10 @@
  * and the blocks and counters of the vectors.
  * links: lib/wire.c
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -96,13 +98,23 @@ check_cut_by(enum wire_way way, const char *in, size_t n, size_t cut, size_t cut
 	assert_memory_equal(out, want, o);
 	assert_int_equal(wire_count_end(&count), octets);
 	assert_int_equal(form.octets, octets);
+
+	form = (struct wire_form){ 0 };
+	o = wire_form_mapped_by(way, &form, in, n, out);
+	if (memchr(in, '\0', n) != NULL)
+		assert_int_equal(o, 0);
+	else {
+		o += wire_form_end(&form, out + o);
+		assert_int_equal(o, expected);
+		assert_memory_equal(out, want, o);
+	}
 }
 
-/* In every way that this processor has; what is shorter than two blocks is a matter of lines for all. */
+/* In every way that this processor has; what is shorter than a block is a matter of lines for all. */
 static void
 check_cut(const char *in, size_t n, size_t cut, size_t cut2)
 {
-	for (enum wire_way way = n < 128 ? wire_way_best() : WIRE_LINES; way <= wire_way_best(); way++)
+	for (enum wire_way way = n < 64 ? wire_way_best() : WIRE_LINES; way <= wire_way_best(); way++)
 		check_cut_by(way, in, n, cut, cut2);
 }
 
@@ -302,6 +314,66 @@ top_ends(void **state)
 	assert_false(done);
 }
 
+/* Wherever a NUL is in what is seen of a file, and wherever that begins. */
+static void
+nul_is_told(void **state)
+{
+	static char in[9000], out[WIRE_ROOM(sizeof in)];
+
+	(void)state;
+	memset(in, 'a', sizeof in);
+	for (enum wire_way way = WIRE_LINES; way <= wire_way_best(); way++)
+		for (size_t from = 0; from < 64; from += 21)
+			for (size_t at = from; at < sizeof in; at++) {
+				struct wire_form form = { 0 };
+				in[at] = '\0';
+				assert_int_equal(wire_form_mapped_by(way, &form, in + from, sizeof in - from, out), 0);
+				in[at] = 'a';
+			}
+}
+
+/* Another program makes line ends of what is no line end, and takes them back, all the time: the last octet of each block, and one of the rest. */
+static volatile char shared[32 * 64 + 32];
+static volatile bool enough;
+
+static void *
+scribble(void *arg)
+{
+	(void)arg;
+	while (!enough)
+		for (size_t i = 15; i < sizeof shared; i += i % 64 == 15 ? 48 : 16)
+			shared[i] = shared[i] == '\n' ? 'a' : '\n';
+	return NULL;
+}
+
+static void
+changed_meanwhile(void **state)
+{
+	static char out[WIRE_ROOM(sizeof shared)];
+	pthread_t other;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof shared; i++)
+		shared[i] = i % 64 == 30 ? '\n' : i % 64 == 0 ? '.' : 'a';
+	enough = false;
+	assert_int_equal(pthread_create(&other, NULL, scribble, NULL), 0);
+	for (enum wire_way way = WIRE_LINES; way <= wire_way_best(); way++)
+		for (int turn = 0; turn < 20000; turn++) {
+			struct wire_form form = { 0 };
+			size_t made = wire_form_mapped_by(way, &form, (const char *)(uintptr_t)shared, sizeof shared, out), stuffed = 0;
+			for (size_t i = 0; i < made; i++) {
+				assert_true(out[i] != '\n' || (i > 0 && out[i - 1] == '\r'));
+				if (out[i] == '.' && (i == 0 || out[i - 1] == '\n')) {
+					stuffed++;
+					assert_true(i + 1 < made && out[++i] == '.');
+				}
+			}
+			assert_int_equal(form.octets, made - stuffed);
+		}
+	enough = true;
+	pthread_join(other, NULL);
+}
+
 int
 main(void)
 {
@@ -313,6 +385,8 @@ main(void)
 		cmocka_unit_test(long_runs),
 		cmocka_unit_test(random_strings),
 		cmocka_unit_test(random_lines),
+		cmocka_unit_test(nul_is_told),
+		cmocka_unit_test(changed_meanwhile),
 		cmocka_unit_test(top_ends),
 	};
 
