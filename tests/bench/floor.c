@@ -1,6 +1,6 @@
 /*
  * The floor of `make bench`: a server that does nothing but send the bytes that a POP3 server must send. One process, one loop, no login, no
- * disk: MESSAGES messages of OCTETS octets each, all the same, made once. What a real server costs more is what it does.
+ * disk: MESSAGES messages of OCTETS octets each, made once, each in memory of its own. What a real server costs more is what it does.
  *
  *	floor PORT MESSAGES OCTETS [CERTIFICATE KEY]
  *
@@ -49,20 +49,27 @@ die(const char *what)
 	exit(1);
 }
 
+/* The answer to one RETR. */
+static void
+message_make(char *at)
+{
+	at += sprintf(at, "+OK %zu octets\r\n", octets);
+	for (size_t i = 0; i < octets; i++)
+		at[i] = i % LINES == LINES - 2 ? '\r' : i % LINES == LINES - 1 ? '\n' : 'x';
+	memcpy(at + octets - 2, "\r\n.\r\n", 5);
+}
+
 static void
 answers_make(void)
 {
-	retr = malloc(octets + 256);
+	retr_length = (size_t)snprintf(NULL, 0, "+OK %zu octets\r\n", octets) + octets + 3;
+	retr = malloc(messages * retr_length + 1);
 	list = malloc(messages * 32 + 64);
 	uidl = malloc(messages * 64 + 64);
 	if (retr == NULL || list == NULL || uidl == NULL)
 		die("memory");
-	retr_length = (size_t)sprintf(retr, "+OK %zu octets\r\n", octets);
-	for (size_t i = 0; i < octets; i++)
-		retr[retr_length + i] = i % LINES == LINES - 2 ? '\r' : i % LINES == LINES - 1 ? '\n' : 'x';
-	retr_length += octets;
-	memcpy(retr + retr_length - 2, "\r\n.\r\n", 5);
-	retr_length += 3;
+	for (unsigned long m = 0; m < messages; m++)
+		message_make(retr + m * retr_length);
 	list_length = (size_t)sprintf(list, "+OK\r\n");
 	uidl_length = (size_t)sprintf(uidl, "+OK\r\n");
 	for (unsigned long i = 1; i <= messages; i++) {
@@ -114,8 +121,10 @@ obey(struct client *c, const char *line)
 {
 	char text[128];
 
-	if (strncasecmp(line, "RETR", 4) == 0)
-		answer(c, retr, retr_length);
+	if (strncasecmp(line, "RETR", 4) == 0) {
+		unsigned long m = strtoul(line + 4, NULL, 10);
+		answer(c, retr + (m > 0 && m <= messages ? m - 1 : 0) * retr_length, retr_length);
+	}
 	else if (strncasecmp(line, "LIST", 4) == 0)
 		answer(c, list, list_length);
 	else if (strncasecmp(line, "UIDL", 4) == 0)
