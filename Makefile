@@ -7,6 +7,7 @@ DESTDIR ?=
 B ?= build
 
 CC ?= gcc
+.DEFAULT_GOAL = all
 OPTIMISE ?= -O2
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wformat=2 -Wvla -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wno-format-nonliteral

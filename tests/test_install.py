@@ -32,6 +32,12 @@ def installed(tmp_path_factory):
     return root
 
 
+def test_make_alone_makes_everything():
+    done = subprocess.run(["make", "-n", "-B"], cwd=REPO, capture_output=True, text=True)
+    for name in ("pop3d", "authd", "spoold", "authctl", "spoolctl"):
+        assert " -o build/%s " % name in done.stdout
+
+
 def test_where_it_is_put(installed):
     there = files(installed)
     for name in harness.PROGRAMS:
