@@ -38,7 +38,7 @@
 #define TEXT_SIZE		160
 #define PATH_SIZE		1024
 
-#define MESSAGE_MAX_FDS		2	/* the most that any message carries */
+#define MESSAGE_MAX_FDS		8	/* the most that any message carries */
 
 enum side {
 	SIDE_LISTENER, SIDE_POP3D, SIDE_AUTHD, SIDE_VERIFIER, SIDE_HASHER, SIDE_KEEPER, SIDE_PAM, SIDE_SPOOLD,
@@ -249,6 +249,15 @@ struct body_message {
 	uint32_t zero;
 	uint64_t offset;
 	uint64_t length;
+};
+
+/* WORKER: so many MESSAGEs in one, of message number and those after it; in answer to FETCH_AHEAD alone. The descriptors are in that order. */
+#define FETCHED_TOGETHER 8
+struct body_messages {
+	uint32_t number;
+	uint32_t zero;
+	uint64_t offsets[FETCHED_TOGETHER];
+	uint64_t lengths[FETCHED_TOGETHER];
 };
 
 /* POP3D, after QUIT: the descriptor is a sealed memfd of count bytes, each a set of enum mark. */
@@ -707,7 +716,8 @@ struct body_kept {
 	M(LEAVE,	POP3D,		WORKER,		0, leave) \
 	M(LEFT,		WORKER,		SPOOLD,		0, left) \
 	M(FETCH_AHEAD,	POP3D,		WORKER,		0, fetch_ahead) \
-	M(LOCKS,	WORKER,		WORKER,		1, locks)
+	M(LOCKS,	WORKER,		WORKER,		1, locks) \
+	M(MESSAGES,	WORKER,		POP3D,		FETCHED_TOGETHER, messages)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };

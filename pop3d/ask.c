@@ -251,7 +251,10 @@ ask_fetch_ahead(int worker, uint32_t number, uint32_t count)
 static int
 fetched_check(uint32_t number, struct message *answer)
 {
-	uint32_t got = answer->header.type == MESSAGE_MESSAGE ? answer->body.message.number : answer->body.failed.number;
+	uint32_t type = answer->header.type;
+	uint32_t got = type == MESSAGE_MESSAGE ? answer->body.message.number :
+	    type == MESSAGE_MESSAGES ? answer->body.messages.number : answer->body.failed.number;
+
 	if (got == number)
 		return 1;
 	log_text(LOG_ERR, "the worker answered for message %u, not %u", got, number);
@@ -259,7 +262,7 @@ fetched_check(uint32_t number, struct message *answer)
 	return 0;
 }
 
-static const uint32_t fetched_types[] = { MESSAGE_MESSAGE, MESSAGE_FAILED };
+static const uint32_t fetched_types[] = { MESSAGE_MESSAGE, MESSAGE_MESSAGES, MESSAGE_FAILED };
 
 int
 ask_fetched_now(int worker, uint32_t number, struct message *answer)
@@ -268,7 +271,7 @@ ask_fetched_now(int worker, uint32_t number, struct message *answer)
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return 0;
-	return timely(n, answer, SIDE_WORKER, fetched_types, 2) ? fetched_check(number, answer) : 0;
+	return timely(n, answer, SIDE_WORKER, fetched_types, 3) ? fetched_check(number, answer) : 0;
 }
 
 int
@@ -277,9 +280,9 @@ ask_fetched(int worker, uint32_t number, struct message *answer)
 	int n = message_receive_now(worker, answer, SIDE_WORKER, SIDE_POP3D);	/* what was asked for ahead is there */
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
-		n = receive(worker, answer, SIDE_WORKER, FETCH_MS, fetched_types, 2);
+		n = receive(worker, answer, SIDE_WORKER, FETCH_MS, fetched_types, 3);
 	else
-		n = timely(n, answer, SIDE_WORKER, fetched_types, 2);
+		n = timely(n, answer, SIDE_WORKER, fetched_types, 3);
 	return n == 1 ? fetched_check(number, answer) : 0;
 }
 

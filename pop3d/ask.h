@@ -47,7 +47,7 @@ int ask_opened(int worker, struct message *answer);
 bool ask_fetch(int worker, uint32_t number);
 /* The same for count messages, at most FETCH_AHEAD_MAX. */
 bool ask_fetch_ahead(int worker, uint32_t number, uint32_t count);
-/* The answer to the oldest of these: MESSAGE or FAILED in *answer, for that number; 0 if the worker is gone. */
+/* The answer to the oldest of these: MESSAGE, MESSAGES from there on, or FAILED in *answer, for that number; 0 if the worker is gone. */
 int ask_fetched(int worker, uint32_t number, struct message *answer);
 /* The same if it is there already; 0 as well if it is not. */
 int ask_fetched_now(int worker, uint32_t number, struct message *answer);

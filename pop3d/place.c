@@ -20,8 +20,8 @@ place_mbox_unchanged(struct session *s)
 static bool
 place_take(struct message *m, uint32_t number, struct place *p, uint32_t *failure)
 {
-	if (m->header.type == MESSAGE_FAILED) {
-		*failure = m->body.failed.failure;
+	if (m->header.type != MESSAGE_MESSAGE) {
+		*failure = m->header.type == MESSAGE_FAILED ? m->body.failed.failure : FAILURE_TEMPORARY;
 		message_clear(m);
 		return false;
 	}
@@ -29,28 +29,61 @@ place_take(struct message *m, uint32_t number, struct place *p, uint32_t *failur
 	return true;
 }
 
-/* The answer for the next of those that were asked for ahead. False if the worker is gone, or, not to wait, has not answered yet. */
+/* The same for several. False if more came than were asked for. */
 static bool
-answer_next(struct session *s, struct message *m, bool wait)
+places_take(struct message *m, struct asked *a)
 {
-	if (!(wait ? ask_fetched(s->worker, s->asked.next, m) : ask_fetched_now(s->worker, s->asked.next, m)))
+	const struct body_messages *b = &m->body.messages;
+
+	if (a->left < FETCHED_TOGETHER) {
+		message_clear(m);
 		return false;
-	s->asked.next++;
-	s->asked.left--;
+	}
+	for (uint32_t i = 0; i < FETCHED_TOGETHER; i++)
+		a->have[i] = (struct place){ a->next + i, m->fds[i], true, (off_t)b->offsets[i], b->lengths[i] };
+	a->taken = 0;
+	a->came = FETCHED_TOGETHER;
+	return true;
+}
+
+/*
+ * The answer for the next of those that were asked for ahead, in *p; if there is no such message, p->number is 0 and *failure says why. False if
+ * the worker is gone, or, not to wait, has not answered yet.
+ */
+static bool
+answer_next(struct session *s, bool wait, struct place *p, uint32_t *failure)
+{
+	struct asked *a = &s->asked;
+	struct message *m = &s->message;
+
+	p->number = 0;
+	if (a->taken == a->came) {
+		if (!(wait ? ask_fetched(s->worker, a->next, m) : ask_fetched_now(s->worker, a->next, m)))
+			return false;
+		if (m->header.type != MESSAGE_MESSAGES)
+			place_take(m, a->next, p, failure);
+		else if (!places_take(m, a))
+			return false;
+	}
+	if (a->taken < a->came)
+		*p = a->have[a->taken++];
+	a->next++;
+	a->left--;
 	return true;
 }
 
 bool
 place_forget(struct session *s, uint32_t until)
 {
-	struct message *m = &s->message;
+	struct place p;
+	uint32_t failure;
 
 	while (s->asked.left > 0 && s->asked.next < until) {
-		if (!answer_next(s, m, true)) {
+		if (!answer_next(s, true, &p, &failure)) {
 			s->asked.left = 0;
 			return false;
 		}
-		message_clear(m);
+		place_close(&p);
 	}
 	return true;
 }
@@ -66,9 +99,9 @@ place_fetch(struct session *s, uint32_t number, struct place *p, uint32_t *failu
 	if (!place_forget(s, number >= s->asked.next ? number : UINT32_MAX))
 		return false;
 	if (s->asked.left > 0) {
-		if (!answer_next(s, m, true))
+		if (!answer_next(s, true, p, failure))
 			return false;
-		if (place_take(m, number, p, failure))
+		if (p->number != 0)
 			return true;
 		/* It may have failed for a reason that is gone by now; and the answers to others come first. */
 		if (*failure != FAILURE_TEMPORARY || !place_forget(s, UINT32_MAX))
@@ -92,14 +125,13 @@ bool
 place_find_now(struct session *s, uint32_t number, struct place *p)
 {
 	const struct catalogue_row *r = &s->catalogue.rows[number - 1];
-	struct message *m = &s->message;
 	uint32_t failure;
 
 	if (s->mbox != -1 && !s->mbox_changed) {
 		*p = (struct place){ number, s->mbox, false, (off_t)r->offset, r->length };
 		return true;
 	}
-	return s->asked.left > 0 && s->asked.next == number && answer_next(s, m, false) && place_take(m, number, p, &failure);
+	return s->asked.left > 0 && s->asked.next == number && answer_next(s, false, p, &failure) && p->number != 0;
 }
 
 void

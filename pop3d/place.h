@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "messages.h"
+
 struct session;
 
 struct place {
@@ -22,6 +24,8 @@ struct place {
 /* What the worker has been asked for and not yet answered, or whose answer was not yet taken. Starts with {0}, most at 1. */
 struct asked {
 	uint32_t next, left;	/* message next and those after it, so many */
+	struct place have[FETCHED_TOGETHER];	/* of these, what came together... */
+	unsigned taken, came;			/* ... and how many of that were taken */
 	uint32_t most;		/* so many may be asked for: doubled with each that was guessed right, to FETCH_AHEAD_MAX */
 };
 

@@ -243,36 +243,76 @@ begin_again(const struct conf *c)
 
 /* One that cannot be handed over (ETOOMANYREFS: too many descriptors of this uid are on their way) is asked for again. */
 static void
-hand_over(uint32_t number)
+hand_over(uint32_t number, const struct place *p)
 {
-	struct place p = { .fd = -1 };
 	struct message *m = &sent;
 
-	if (maildrop_fetch(&maildrop, number, &p) == -1) {
-		tell_failed(maildrop.failure, number);
-		return;
-	}
 	message_start(m, MESSAGE_MESSAGE);
 	m->body.message.number = number;
-	m->body.message.offset = (uint64_t)p.offset;
-	m->body.message.length = p.length;
-	m->fds[0] = p.fd;
+	m->body.message.offset = (uint64_t)p->offset;
+	m->body.message.length = p->length;
+	m->fds[0] = p->fd;
 	if (message_send(job->session, m) == -1 && errno != EPIPE && errno != ECONNRESET)
 		tell_failed(FAILURE_TEMPORARY, number);
-	close(p.fd);
+}
+
+/* FETCHED_TOGETHER of them. False if that cannot be. */
+static bool
+hand_over_together(uint32_t number, const struct place *places)
+{
+	struct message *m = &sent;
+
+	message_start(m, MESSAGE_MESSAGES);
+	m->body.messages.number = number;
+	for (uint32_t i = 0; i < FETCHED_TOGETHER; i++) {
+		m->body.messages.offsets[i] = (uint64_t)places[i].offset;
+		m->body.messages.lengths[i] = places[i].length;
+		m->fds[i] = places[i].fd;
+	}
+	return message_send(job->session, m) == 0;
+}
+
+static void
+hand_over_all(uint32_t number, const struct place *places, uint32_t count)
+{
+	bool done = count == FETCHED_TOGETHER && hand_over_together(number, places);
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (!done)
+			hand_over(number + i, &places[i]);
+		close(places[i].fd);
+	}
 }
 
 static void
 on_fetch(struct message *in)
 {
-	hand_over(in->body.fetch.number);
+	struct place p = { .fd = -1 };
+	uint32_t number = in->body.fetch.number;
+
+	if (maildrop_fetch(&maildrop, number, &p) == -1)
+		tell_failed(maildrop.failure, number);
+	else
+		hand_over_all(number, &p, 1);
 }
 
 static void
 on_fetch_ahead(struct message *in)
 {
-	for (uint32_t i = 0; i < in->body.fetch_ahead.count; i++)
-		hand_over(in->body.fetch_ahead.number + i);
+	struct place places[FETCHED_TOGETHER];
+	uint32_t number = in->body.fetch_ahead.number, end = number + in->body.fetch_ahead.count, count = 0;
+
+	for (; number != end; number++) {
+		places[count] = (struct place){ .fd = -1 };
+		bool failed = maildrop_fetch(&maildrop, number, &places[count]) == -1;
+		count += !failed;
+		if (failed || count == FETCHED_TOGETHER || number + 1 == end) {
+			hand_over_all(number + !failed - count, places, count);
+			count = 0;
+		}
+		if (failed)
+			tell_failed(maildrop.failure, number);
+	}
 }
 
 static bool

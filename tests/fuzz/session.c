@@ -2,7 +2,7 @@
  * A whole pop3d: what a client says, from greeting to end. The first 16 octets are what authd and the worker answer, one each; the rest is the client's.
  * What pop3d says is checked: every line ends in CRLF, and each begins as a reply where one is due.
  * links: pop3d/session.c pop3d/authorization.c pop3d/transaction.c pop3d/retrieve.c pop3d/line.c pop3d/output.c pop3d/stream.c pop3d/tls.c
- * links: pop3d/place.c pop3d/credentials.c pop3d/proxy.c pop3d/language.c lib/catalogue.c lib/chains.c lib/conf.c lib/language.c lib/log.c lib/messages.c lib/print.c lib/system.c lib/wire.c
+ * links: pop3d/place.c pop3d/window.c pop3d/credentials.c pop3d/proxy.c pop3d/language.c lib/catalogue.c lib/chains.c lib/conf.c lib/language.c lib/log.c lib/messages.c lib/print.c lib/system.c lib/wire.c
  * libs: -lgnutls
  */
 #include <fcntl.h>
@@ -162,6 +162,13 @@ ask_fetched(int worker, uint32_t number, struct message *answer)
 		message_start(answer, MESSAGE_FAILED);
 		answer->body.failed.failure = c % FAILURE_COUNT;
 		answer->body.failed.number = number;
+		return 1;
+	}
+	if (c == 239) {		/* more than there are */
+		message_start(answer, MESSAGE_MESSAGES);
+		answer->body.messages.number = number;
+		for (int i = 0; i < FETCHED_TOGETHER; i++)
+			answer->fds[i] = dup(mailbox);
 		return 1;
 	}
 	message_start(answer, MESSAGE_MESSAGE);
