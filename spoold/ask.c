@@ -9,6 +9,7 @@
 #include "system.h"
 
 static int parent = -1, locker = -1;
+static bool beside;			/* the locker may have the directory open */
 static struct message question;		/* and its answer; on the stack each would dirty pages of it, which an idle worker keeps */
 
 void
@@ -197,6 +198,7 @@ void
 ask_locker(int fd)
 {
 	locker = fd;
+	beside = true;
 }
 
 bool
@@ -208,16 +210,26 @@ ask_has_locker(void)
 int
 ask_beside(uint32_t what)
 {
+	beside = true;
 	return locker != -1 ? error_of(locker, what) : EACCES;
 }
 
 int
 ask_beside_file(uint32_t what)
 {
+	beside = true;
 	if (locker != -1)
 		return file_of(locker, what);
 	errno = EACCES;
 	return -1;
+}
+
+void
+ask_beside_over(void)
+{
+	if (locker != -1 && beside)
+		ask_beside(PRIVILEGED_RELEASED);
+	beside = false;
 }
 
 void

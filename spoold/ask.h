@@ -40,6 +40,8 @@ bool ask_has_locker(void);
 /* Of the locker: 0 or an errno, EACCES if there is none; a file, or -1 with errno. */
 int ask_beside(uint32_t what);
 int ask_beside_file(uint32_t what);
+/* The session is over: it need not keep the directory. It is not woken for that if it has not been asked for anything. */
+void ask_beside_over(void);
 /* Asked at the end of this process, which waits for no answer. */
 void ask_beside_last(uint32_t what);
 

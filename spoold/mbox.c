@@ -515,8 +515,7 @@ mbox_close(struct maildrop *m)
 			close(fds[i]);
 	free(b);
 	m->of_store = NULL;
-	if (ask_has_locker())
-		ask_beside(PRIVILEGED_RELEASED);
+	ask_beside_over();
 }
 
 const struct mailstore store_mbox = {
