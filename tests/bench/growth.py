@@ -10,6 +10,7 @@ from server to server; --keep leaves it for the next piece.
 """
 import functools
 import pathlib
+import time
 
 import servers as sv
 import stock
@@ -17,6 +18,8 @@ from stage import note
 
 OCTETS = 500
 SIZES, LEVELS = (10, 100, 1000, 10000, 100000, 1000000), (1, 10, 100, 1000, 5000)
+SMALL = 10000                   # messages: so many are opened often enough for a median
+STILL = 0.2                     # seconds: who opens a mailbox that has just changed has to look at it again the next time
 SLOW, TOO_LONG = 30, 120        # seconds: no larger mailbox after this; and no longer than this is waited
 MEMORY_LEFT = 4 << 20           # KiB
 MANY = 10000                    # the number of the first of many users
@@ -65,15 +68,19 @@ def row_of(kind, count):
 def measure(bench, kind, s, count):
     """The seconds of the slowest open, or None if there was none in time."""
     row, add = row_of(kind, count), bench.figures.add
+    small, slowest = count <= SMALL, 0
     note("growth %s, %d: %s: opening" % (kind, count, s.name))
-    first = bench.run(s, sv.user(kind, sv.BIG), "open", limit=TOO_LONG)
-    if first is None:
-        bench.figures.say(row, "first open", "s", "less", s.name, "over %d" % TOO_LONG)
-        return None
-    if s.name != "cyrus":   # its delivery has paid
-        add(row, "first open", "s", "less", s.name, first["open"])
-    slowest = first["open"]
-    for _ in range(3):
+    time.sleep(STILL)
+    for _ in turns(bench, s, 5 if small else 1, small):
+        s.forget(kind, sv.BIG)
+        first = bench.run(s, sv.user(kind, sv.BIG), "open", limit=TOO_LONG)
+        if first is None:
+            bench.figures.say(row, "first open", "s", "less", s.name, "over %d" % TOO_LONG)
+            return None
+        if s.name != "cyrus":   # its delivery has paid
+            add(row, "first open", "s", "less", s.name, first["open"])
+        slowest = max(slowest, first["open"])
+    for _ in turns(bench, s, 9 if small else 3, True):
         got = bench.run(s, sv.user(kind, sv.BIG), "list", limit=TOO_LONG)
         if got is None:
             bench.figures.say(row, "STAT+LIST+UIDL", "s", "less", s.name, "over %d" % TOO_LONG)
@@ -87,6 +94,12 @@ def measure(bench, kind, s, count):
             break
     note("growth %s, %d: %s: first open %.3g s, slowest %.3g s" % (kind, count, s.name, first["open"], slowest))
     return slowest
+
+
+def turns(bench, s, count, again):
+    """`again`: it is quick enough to be repeated when it was disturbed."""
+    rounds = ((r, s) for r in range(count))
+    return bench.undisturbed(rounds) if again else rounds
 
 
 # Sessions
