@@ -43,7 +43,7 @@ add_string(crypto_generichash_state *h, const char *string)
 
 void
 cache_tag(uint8_t tag[static CACHE_TAG_SIZE], uint32_t store, const char *service, const char *user,
-    const uint8_t *digest, const char *password)
+    const uint8_t *digest, const char *client, const char *password)
 {
 	static const uint8_t none[STORE_DIGEST_SIZE];
 	crypto_generichash_state h;
@@ -53,6 +53,7 @@ cache_tag(uint8_t tag[static CACHE_TAG_SIZE], uint32_t store, const char *servic
 	crypto_generichash_update(&h, digest != NULL ? digest : none, STORE_DIGEST_SIZE);
 	add_string(&h, service);
 	add_string(&h, user);
+	add_string(&h, client);
 	add_string(&h, password);
 	crypto_generichash_final(&h, tag, CACHE_TAG_SIZE);
 	sodium_memzero(&h, sizeof h);

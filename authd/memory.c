@@ -10,12 +10,20 @@
 
 #include "log.h"
 #include "store_db.h"
+#include "system.h"
 
 /*
  * One file a host, which nobody else reads: the struct as it is, behind a number that changes with it. Users of PAM and
  * of users.db share a name here when they share one there.
  */
 #define MEMORY_VERSION	1
+
+/*
+ * Milliseconds: so long it is waited, at start, for the verifier before this one to close the file, and how often it is looked whether it has.
+ * Nobody is served meanwhile: a login that this one knew nothing of would pass over its delay, and be forgotten.
+ */
+#define HELD_MS		1000
+#define HELD_LOOK_MS	2
 
 struct record {
 	uint64_t version;
@@ -76,6 +84,8 @@ memory_start(const struct conf *c)
 	if (memory_directory(c, directory, sizeof directory) == -1)
 		return;
 	snprintf(file, sizeof file, "%s/memory.db", directory);
+	for (int64_t until = clock_ms() + HELD_MS; !lock_take() && (errno == EAGAIN || errno == EACCES) && clock_ms() < until;)
+		usleep(HELD_LOOK_MS * 1000);
 	try_open();
 }
 

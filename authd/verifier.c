@@ -151,7 +151,7 @@ verifier_run(const struct conf *c, int listen_fd, int tools_fd, int control_fd, 
 	if (loop_start() == -1 || loop_watch(&listener) == -1 || loop_watch(&control) == -1 || figures_serve(c, tools_fd) == -1)
 		fatal("the event loop could not be started: %s", strerror(errno));
 	sync_timer.on_due = on_sync;
-	timer_set(&sync_timer, clock_ms() + 1000);	/* the verifier before this one has closed the memory by then */
+	timer_set(&sync_timer, clock_ms() + 1000);	/* if the verifier before this one has not closed the memory yet */
 	confine(c);
 	while (!hangup && !terminated)
 		loop_turn();

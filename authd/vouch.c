@@ -25,8 +25,7 @@
 
 static const struct conf *conf;
 static struct store_file users;
-static uint8_t *key;		/* the store's; read once */
-static bool key_known;
+static uint8_t *key;		/* the store's, as it was when it was last needed */
 
 void
 vouch_start(const struct conf *c)
@@ -38,19 +37,26 @@ vouch_start(const struct conf *c)
 		fatal("no locked memory for a key: raise the limit (LimitMEMLOCK=)");
 }
 
-/* authctl makes the key with the first app password, maybe long after authd was started. */
+/*
+ * Read whenever it is needed: authctl makes it with the first app password, maybe long after authd was started, and who removes it or puts
+ * another in its place means that.
+ */
 static bool
-have_key(void)
+have_key(struct login *l)
 {
-	if (!key_known)
-		key_known = store_key(conf->db, (gid_t)-1, false, key) == 1;
-	return key_known;
+	int found = store_key(conf->db, (gid_t)-1, false, key);
+
+	if (found == -1) {
+		log_text(LOG_ERR, "%s.key: cannot be read: %s", conf->db, strerror(errno));
+		l->trouble = true;
+	}
+	return found == 1;
 }
 
 static void
-find_user(struct login *l)
+find_record(struct login *l, const char *user)
 {
-	int found = conf_has(&conf->stores, STORE_DB) ? store_find(&users, l->user, &l->secret->user) : 0;
+	int found = conf_has(&conf->stores, STORE_DB) ? store_find(&users, user, &l->secret->user) : 0;
 
 	l->found = found == 1;
 	l->locked = l->found && l->secret->user.locked;
@@ -58,6 +64,12 @@ find_user(struct login *l)
 		log_text(LOG_ERR, "%s: cannot be read: %s", conf->db, strerror(errno));
 		l->trouble = true;
 	}
+}
+
+static void
+find_user(struct login *l)
+{
+	find_record(l, l->user);
 }
 
 /* From the store's own key, so that it is the same for the same name for as long as the store lives. */
@@ -95,7 +107,7 @@ vouch_secret(struct login *l, char text[static TOKEN_TEXT])
 {
 	find_user(l);
 	token_make(text);
-	if (l->found && !l->locked && have_key() && secret_open(&l->secret->user, key, l->user, text) == -1)
+	if (l->found && !l->locked && have_key(l) && secret_open(&l->secret->user, key, l->user, text) == -1)
 		token_make(text);
 }
 
@@ -180,13 +192,28 @@ pam_reason(int code)
 	}
 }
 
+/*
+ * May whom PAM has said yes to come in? Modules may give the user another name: then that one's record says whether he is locked, and the answer
+ * is not remembered, for what is remembered is of the name that was typed.
+ */
+static bool
+pam_may(struct login *l, const char *granted)
+{
+	if (l->nobody || l->locked)
+		return false;
+	if (strcmp(granted, l->user) == 0)
+		cache_put(l->tag[STORE_PAM]);
+	else
+		find_record(l, granted);
+	return !l->locked && !l->trouble;
+}
+
 static void
 on_pam(struct login *l, enum answer answer, const struct body_verdict *verdict)
 {
 	int64_t spent = clock_ms() - l->asked;
 
-	if (answer == ANSWER_YES && !l->nobody && !l->locked) {
-		cache_put(l->tag[STORE_PAM]);
+	if (answer == ANSWER_YES && pam_may(l, verdict->user)) {
 		login_vouched(l, STORE_PAM, verdict->user, "password");
 		return;
 	}
@@ -329,7 +356,7 @@ is_remembered(struct login *l)
 		enum store store = conf->stores.item[i];
 		bool db = store == STORE_DB;
 		cache_tag(l->tag[store], store, db ? "" : conf->pam_service, l->user, db ? l->secret->user.digest : NULL,
-		    l->secret->password);
+		    db ? "" : peer_hello(l)->client, l->secret->password);
 		if ((!db || l->found) && !l->locked && cache_has(l->tag[store])) {
 			login_vouched(l, store, l->user, "remembered");
 			return true;
@@ -357,8 +384,12 @@ is_app_password(struct login *l)
 	uint8_t hash[32];
 	uint32_t which = STORE_APPS;
 
-	if (!l->found || l->locked || u->apps == 0 || !token_read(plain, l->secret->password) || !have_key())
+	if (!l->found || l->locked || u->apps == 0 || !token_read(plain, l->secret->password))
 		return false;
+	if (!have_key(l)) {
+		sodium_memzero(plain, sizeof plain);
+		return false;
+	}
 	token_hash(hash, key, l->user, plain);
 	for (uint32_t i = 0; i < u->apps; i++)
 		if (sodium_memcmp(u->app[i].hash, hash, sizeof hash) == 0)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -330,6 +331,20 @@ def test_attempts_are_limited(login):
         assert b"+OK" not in c.line()
 
 
+def test_key_that_is_replaced(login):
+    """Who removes the store's key ends all app passwords, at once; the next one makes a key, and works."""
+    def make(name):
+        text = login.authctl("app", "add", "u", name).stdout.decode().strip()
+        login.passwords.add(text)
+        return text
+    old = make("old")
+    assert plain(login, "u", old).startswith(b"+OK")
+    next(login.dir.rglob("users.db.key")).unlink()
+    assert b"[AUTH]" in plain(login, "u", old)
+    assert plain(login, "u", make("new")).startswith(b"+OK")
+    assert b"[AUTH]" in plain(login, "u", old)
+
+
 def test_app_passwords(login):
     def make(name, *more):
         text = login.authctl("app", "add", "u", name, *more).stdout.decode().strip()
@@ -528,6 +543,12 @@ def test_login_delay(make_postern):
         assert b"[LOGIN-DELAY]" in scram_on(c, "u", PASSWORD)[0], "by whatever mechanism"
     p.authctl("passwd", "u", *CHEAP, password=OTHER)
     assert b"[LOGIN-DELAY]" in plain(p, "u", OTHER), "nor is it forgotten with the old password"
+    authd = p.daemon("authd")
+    for _ in range(5):
+        mark = authd.mark()
+        authd.process.send_signal(signal.SIGHUP)
+        authd.wait_line("event=reload", start=mark)
+        assert b"[LOGIN-DELAY]" in plain(p, "u", OTHER), "nor for a moment, by a reload"
     p.write_conf(authd={"login-delay": 1})
     for name in ("authd", "pop3d"):
         p.stop_daemon(name)
@@ -919,7 +940,11 @@ MODULE = r"""
 int
 pam_sm_authenticate(pam_handle_t *h, int flags, int argc, const char **argv)
 {
-	(void)h; (void)flags;
+	const char *user;
+
+	(void)flags;
+	if (argc == 3 && strcmp(argv[0], "map") == 0 && pam_get_user(h, &user, NULL) == PAM_SUCCESS && strcmp(user, argv[1]) == 0)
+		return pam_set_item(h, PAM_USER, argv[2]) == PAM_SUCCESS ? PAM_IGNORE : PAM_SYSTEM_ERR;
 	if (argc > 0 && strcmp(argv[0], "hang") == 0)
 		for (;;)
 			pause();
@@ -944,15 +969,20 @@ pam_sm_setcred(pam_handle_t *h, int flags, int argc, const char **argv)
 """
 
 
+def pam_module(p, stage, service, how):
+    """MODULE before the rest of the service."""
+    module = p.dir / "pam_misbehave.so"
+    (p.dir / "module.c").write_text(MODULE)
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", module, p.dir / "module.c", "-lpam"], check=True, timeout=60)
+    (stage.etc / "pam.d" / service).write_text("auth required %s %s\n@include postern\n" % (module, how))
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("how", ["print", "fork", "crash", "exit", "hang"])
 def test_pam_module_that_misbehaves(make_postern, stage, tmp_path, how):
     """Only its own attempt is harmed: users of the store log in meanwhile, and nothing of it is left."""
     p = make_postern({"authd": {"pam-service": "misbehave", "cache-ttl": 0}}, stage=stage)
-    module = p.dir / "pam_misbehave.so"
-    (p.dir / "module.c").write_text(MODULE)
-    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", module, p.dir / "module.c", "-lpam"], check=True, timeout=60)
-    (stage.etc / "pam.d" / "misbehave").write_text("auth required %s %s\n@include postern\n" % (module, how))
+    pam_module(p, stage, "misbehave", how)
     p.add("virtual", "maildir:%s" % p.maildir("virtual", MESSAGES, uid=61002), uid=61002)
     p.start()
     harmed = p.connect()
@@ -971,6 +1001,32 @@ def test_pam_module_that_misbehaves(make_postern, stage, tmp_path, how):
     assert not left, "what a module forked lives on"
     assert not any(b"child-died" in x for x in p.daemon("authd").lines)
     harmed.close()
+
+
+def subject_of_one(p, user, password):
+    with p.connect(user, password) as c:
+        return c.top(1, 0).splitlines()[0]
+
+
+@pytest.mark.root
+def test_pam_gives_another_name(make_postern, stage):
+    """A module may say who somebody is: his maildrop is opened, each time; whether he is locked counts, and not whether the name typed is."""
+    p = make_postern({"authd": {"pam-service": "maps"}}, stage=stage)
+    pam_module(p, stage, "maps", "map bob alice")
+    for name, uid in (("alice", 61001), ("bob", 61002)):
+        box = stage.path("/var/mail/" + name)
+        box.write_bytes(harness.mbox([b"Subject: %s\n\nhi\n" % name.encode()]))
+        os.chown(box, uid, uid)
+    p.start()
+    for _ in range(3):
+        assert subject_of_one(p, "bob", stage.passwords["alice"]) == b"Subject: alice"
+    assert [(a["reason"], a["user"]) for a in attempts(p)] == [("password", "alice")] * 3
+    p.add("alice", password=OTHER)
+    p.authctl("lock", "alice")
+    for name in ("alice", "bob"):
+        assert b"[AUTH]" in plain(p, name, stage.passwords["alice"]), name
+    p.authctl("unlock", "alice")
+    assert plain(p, "bob", stage.passwords["alice"]).startswith(b"+OK")
 
 
 OTP_SECRET = "3132333435363738393031323334353637383930"
@@ -1023,7 +1079,7 @@ def test_second_prompt(make_postern, stage):
 @pytest.mark.root
 def test_pam_access(make_postern, stage):
     """Who may come from where: pam_access sees the address of the client."""
-    p = make_postern({"authd": {"pam-service": "postern-access", "cache-ttl": 0}}, stage=stage)
+    p = make_postern({"authd": {"pam-service": "postern-access"}}, stage=stage)
     rules = p.dir / "access.conf"
     rules.write_text("+:alice:127.0.0.1\n-:ALL:ALL\n")
     (stage.etc / "pam.d" / "postern-access").write_text(
@@ -1031,7 +1087,9 @@ def test_pam_access(make_postern, stage):
     p.start()
     assert plain(p, "alice", stage.passwords["alice"]).startswith(b"+OK")
     assert b"[AUTH]" in plain(p, "bob", stage.passwords["bob"])
-    assert b"[AUTH]" in tried(p, "127.0.0.5", "alice", stage.passwords["alice"])[0]
+    assert plain(p, "alice", stage.passwords["alice"]).startswith(b"+OK")
+    assert attempts(p)[-1]["reason"] == "remembered"
+    assert b"[AUTH]" in tried(p, "127.0.0.5", "alice", stage.passwords["alice"])[0], "what is remembered is of one address"
 
 
 @pytest.mark.root
