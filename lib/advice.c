@@ -145,7 +145,10 @@ advise_authd(const struct advice *a)
 static bool
 is_of_each(const char *pattern)
 {
-	return strstr(pattern, "%u") != NULL || strncmp(pattern, "~/", 2) == 0;
+	for (const char *at = pattern; (at = strchr(at, '%')) != NULL; at += 2)
+		if (at[1] == 'u')
+			return true;
+	return strncmp(pattern, "~/", 2) == 0;
 }
 
 static void

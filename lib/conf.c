@@ -2,9 +2,11 @@
 #include "conf.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +16,7 @@
 #include "language.h"
 #include "system.h"
 
-enum type { TYPE_STRING, TYPE_PATH, TYPE_NUMBER, TYPE_CHOICE, TYPE_SET, TYPE_PATHS, TYPE_NETWORKS };
+enum type { TYPE_STRING, TYPE_PATH, TYPE_PATTERN, TYPE_NUMBER, TYPE_CHOICE, TYPE_SET, TYPE_PATHS, TYPE_NETWORKS };
 
 struct word {
 	const char *word;
@@ -57,6 +59,8 @@ static const struct word mechanism_words[] = {
 #define AT(field) offsetof(struct conf, field)
 #define STRING(s, n, field, preset, accepted) { s, n, TYPE_STRING, AT(field), preset, NULL, 0, 0, accepted }
 #define PATH(s, n, field, preset, accepted) { s, n, TYPE_PATH, AT(field), preset, NULL, 0, 0, accepted }
+#define PATTERN(s, n, field, preset) { s, n, TYPE_PATTERN, AT(field), preset, NULL, 0, 0, \
+	"an absolute path or one that starts with ~/, with %u for the user's name and %% for a %" }
 #define NUMBER(s, n, field, preset, min, max, accepted) { s, n, TYPE_NUMBER, AT(field), preset, NULL, min, max, accepted }
 #define CHOICE(s, n, field, preset, words, accepted) { s, n, TYPE_CHOICE, AT(field), preset, words, 0, 0, accepted }
 #define SET(s, n, field, preset, words, least, accepted) { s, n, TYPE_SET, AT(field), preset, words, least, 0, accepted }
@@ -101,8 +105,8 @@ static const struct key keys[] = {
 	NUMBER("authd", "login-delay", login_delay, "0", 0, 86400, "seconds, from 0 (none) to 86400"),
 
 	CHOICE("spoold", "store", store, "auto", kind_words, "auto, mbox, maildir"),
-	STRING("spoold", "mbox", mbox, "/var/mail/%u", "an absolute path or one that starts with ~/; %u is the user's name"),
-	STRING("spoold", "maildir", maildir, "~/Maildir", "an absolute path or one that starts with ~/; %u is the user's name"),
+	PATTERN("spoold", "mbox", mbox, "/var/mail/%u"),
+	PATTERN("spoold", "maildir", maildir, "~/Maildir"),
 	SET("spoold", "mbox-locks", mbox_locks, "fcntl dotlock", lock_words, 1, "fcntl, dotlock, flock"),
 	NUMBER("spoold", "min-uid", min_uid, "1000", 1, UINT32_MAX - 1, "a number from 1 to 4294967294"),
 	STRING("spoold", "virtual-user", virtual_user, "", "the name of an account, or nothing"),
@@ -143,8 +147,10 @@ struct parse {
 	FILE *file;
 	bool too_long;
 	unsigned line;
+	unsigned error_line;
 	bool seen[KEYS];
-	char last[128];		/* section and key of the last line: a repeated one continues a list */
+	bool indented;		/* the line is */
+	bool open;		/* and goes on with a key's value if it is: there has been one in this section */
 	char error[768];	/* the first one: "[section] key: ..." */
 };
 
@@ -152,6 +158,12 @@ static void *
 field(struct conf *c, const struct key *k)
 {
 	return (char *)c + k->offset;
+}
+
+static const void *
+field_const(const struct conf *c, const struct key *k)
+{
+	return (const char *)c + k->offset;
 }
 
 /* Each of these takes one value; NULL, or what is wrong with it. */
@@ -169,6 +181,18 @@ set_path(struct conf *c, const struct key *k, const char *value)
 {
 	if (value[0] != '/' && !(value[0] == '\0' && k->preset[0] == '\0'))
 		return "not an absolute path";
+	return set_string(c, k, value);
+}
+
+/* What spoold makes a path of for each user: grant_expand. */
+static const char *
+set_pattern(struct conf *c, const struct key *k, const char *value)
+{
+	if (value[0] != '/' && strncmp(value, "~/", 2) != 0)
+		return "not a path";
+	for (const char *at = value; (at = strchr(at, '%')) != NULL; at += 2)
+		if (at[1] != 'u' && at[1] != '%')
+			return "has a % that nothing stands for";
 	return set_string(c, k, value);
 }
 
@@ -216,7 +240,6 @@ set_set(struct conf *c, const struct key *k, const char *value)
 	const char *word;
 	size_t length;
 
-	set->count = 0;
 	while ((word = word_next(&value, &length)) != NULL) {
 		const struct word *w = word_find(k->words, word, length);
 		if (w == NULL)
@@ -225,7 +248,7 @@ set_set(struct conf *c, const struct key *k, const char *value)
 			return "has a word twice";
 		set->item[set->count++] = (uint32_t)w->value;
 	}
-	return set->count < k->min ? "is empty" : NULL;
+	return NULL;	/* more may follow; whether it is empty is seen at the end */
 }
 
 static const char *
@@ -297,7 +320,7 @@ set_networks(struct conf *c, const struct key *k, const char *value)
 }
 
 static const char *(*const setters[])(struct conf *, const struct key *, const char *) = {
-	[TYPE_STRING] = set_string, [TYPE_PATH] = set_path, [TYPE_NUMBER] = set_number, [TYPE_CHOICE] = set_choice,
+	[TYPE_STRING] = set_string, [TYPE_PATH] = set_path, [TYPE_PATTERN] = set_pattern, [TYPE_NUMBER] = set_number, [TYPE_CHOICE] = set_choice,
 	[TYPE_SET] = set_set, [TYPE_PATHS] = set_paths, [TYPE_NETWORKS] = set_networks,
 };
 
@@ -313,6 +336,8 @@ list_keys(const char *section, char *out, size_t size)
 			used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? ", " : "", keys[i].name);
 }
 
+#define SECTIONS "[postern], [pop3d], [tls], [authd], [spoold]"
+
 static void
 error_unknown(struct parse *p, const char *section, const char *name)
 {
@@ -320,13 +345,60 @@ error_unknown(struct parse *p, const char *section, const char *name)
 
 	list_keys(section, list, sizeof list);
 	if (section[0] == '\0')
-		snprintf(p->error, sizeof p->error, "%.60s: stands before any [section]; accepted: "
-		    "[postern], [pop3d], [tls], [authd], [spoold]", name);
+		snprintf(p->error, sizeof p->error, "%.60s: stands before any [section]; accepted: " SECTIONS, name);
 	else if (list[0] == '\0')
-		snprintf(p->error, sizeof p->error, "[%.60s]: unknown section; accepted: "
-		    "[postern], [pop3d], [tls], [authd], [spoold]", section);
+		snprintf(p->error, sizeof p->error, "[%.60s]: unknown section; accepted: " SECTIONS, section);
 	else
 		snprintf(p->error, sizeof p->error, "[%.60s] %.60s: unknown key; accepted: %s", section, name, list);
+}
+
+static void
+set_clear(struct conf_set *set)
+{
+	set->count = 0;
+}
+
+static uint32_t
+set_count(const struct conf *c, const struct key *k)
+{
+	const struct conf_set *set = field_const(c, k);
+
+	return set->count;
+}
+
+static bool
+is_list(const struct key *k)
+{
+	return k->type == TYPE_SET || k->type == TYPE_PATHS || k->type == TYPE_NETWORKS;
+}
+
+/* What inih does in a key's first line alone. */
+static void
+comment_cut(char *value)
+{
+	for (char *at = value; (at = strchr(at, ';')) != NULL; at++)
+		if (at > value && isspace((unsigned char)at[-1])) {
+			*at = '\0';
+			return;
+		}
+}
+
+/* The value of a key's first line, or more of it. NULL, or what is wrong. */
+static const char *
+value_take(struct parse *p, size_t i, char *value, bool continued)
+{
+	const struct key *k = &keys[i];
+
+	if (continued && !is_list(k))
+		return "an indented line goes on with the key above it, which takes one value alone";
+	if (continued)
+		comment_cut(value);
+	if (!continued && p->seen[i] && (!is_list(k) || k->type == TYPE_SET))
+		return "given twice";
+	if (!continued && k->type == TYPE_SET)
+		set_clear(field(p->conf, k));	/* the default's words go */
+	p->seen[i] = true;
+	return setters[k->type](p->conf, k, value);
 }
 
 /* inih's handler: 1 for a good line, 0 for a bad one, whose number ini_parse_stream returns. */
@@ -334,30 +406,40 @@ static int
 on_key(void *user, const char *section, const char *name, const char *value)
 {
 	struct parse *p = user;
+	bool continued = p->open && p->indented;
+	char text[CONF_STRING];
 	size_t i;
 
+	p->open = true;
 	if (p->error[0] != '\0')
 		return 1;	/* the first error is the one that is told */
 	for (i = 0; i < KEYS; i++)
 		if (strcmp(keys[i].section, section) == 0 && strcmp(keys[i].name, name) == 0)
 			break;
+	p->error_line = p->line;
 	if (i == KEYS) {
 		error_unknown(p, section, name);
 		return 0;
 	}
-	const char *wrong = NULL;
-	if (p->seen[i] && keys[i].type != TYPE_PATHS && keys[i].type != TYPE_NETWORKS)
-		wrong = "given twice";
-	p->seen[i] = true;
 	if (p->conf->line[i] == 0)
 		p->conf->line[i] = p->line;
-	if (wrong == NULL)
-		wrong = setters[keys[i].type](p->conf, &keys[i], value);
+	string_copy(text, sizeof text, value);
+	const char *wrong = value_take(p, i, text, continued);
 	if (wrong == NULL)
 		return 1;
 	snprintf(p->error, sizeof p->error, "[%s] %s: \"%.200s\": %s; accepted: %s", section, name, value, wrong,
 	    keys[i].accepted);
 	return 0;
+}
+
+/* inih goes on with the section before, whose keys are then said to be wrong. */
+static void
+section_check(struct parse *p, const char *line)
+{
+	if (p->error[0] != '\0' || strchr(line, ']') != NULL)
+		return;
+	p->error_line = p->line;
+	snprintf(p->error, sizeof p->error, "\"%.*s\": a section without its ]; accepted: " SECTIONS, (int)strcspn(line, "\r\n"), line);
 }
 
 /* inih's reader. A line that does not fit its buffer would go on as the next one: an error instead. */
@@ -374,6 +456,11 @@ read_line(char *line, int size, void *stream)
 		p->too_long = true;
 		return NULL;
 	}
+	p->indented = isspace((unsigned char)line[0]);
+	if (line[strspn(line, " \t\v\f\r")] == '[' && !(p->indented && p->open)) {
+		p->open = false;
+		section_check(p, line);
+	}
 	return line;
 }
 
@@ -385,20 +472,49 @@ conf_presets(struct conf *c)
 		setters[keys[i].type](c, &keys[i], keys[i].preset);
 }
 
-/* What one key alone cannot tell. NULL, or what is wrong. */
-static const char *
-conf_whole(const struct conf *c)
+struct whole {
+	const struct conf *conf;
+	char *error;
+	size_t size;
+};
+
+/* The error about a key, with the line in which it stands, if it does. False. */
+__attribute__((format(printf, 4, 5)))
+static bool
+whole_wrong(const struct whole *w, const char *section, const char *name, const char *format, ...)
 {
+	unsigned line = conf_line(w->conf, section, name);
+	char wrong[512], place[16] = "";
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(wrong, sizeof wrong, format, ap);
+	va_end(ap);
+	if (line > 0)
+		snprintf(place, sizeof place, "%u:", line);
+	snprintf(w->error, w->size, "%s:%s [%s] %s: %s", w->conf->file, place, section, name, wrong);
+	return false;
+}
+
+/* What one line alone cannot tell. False, with the error, if something is wrong. */
+static bool
+conf_whole(const struct whole *w)
+{
+	const struct conf *c = w->conf;
+
+	for (size_t i = 0; i < KEYS; i++)
+		if (keys[i].type == TYPE_SET && set_count(c, &keys[i]) < keys[i].min)
+			return whole_wrong(w, keys[i].section, keys[i].name, "\"\": is empty; accepted: %s", keys[i].accepted);
 	if (c->certificate.count != c->key.count)
-		return "[tls] certificate and key: not as many of one as of the other; accepted: pairs";
+		return whole_wrong(w, "tls", c->certificate.count > c->key.count ? "certificate" : "key",
+		    "certificate names %u files and key %u; accepted: pairs, as many of one as of the other", (unsigned)c->certificate.count,
+		    (unsigned)c->key.count);
 	if (conf_has(&c->mechanisms, MECHANISM_APOP) && !conf_has(&c->stores, STORE_DB))
-		return "[authd] mechanisms: APOP needs the store db; accepted: APOP with db among stores";
-	for (size_t i = 0; i < 2; i++) {
-		const char *path = i == 0 ? c->mbox : c->maildir;
-		if (path[0] != '/' && strncmp(path, "~/", 2) != 0)
-			return "[spoold] mbox and maildir: not a path; accepted: an absolute path or one that starts with ~/";
-	}
-	return NULL;
+		return whole_wrong(w, "authd", "mechanisms", "APOP needs the store db; accepted: APOP with db among stores");
+	if (c->server_copy == COPY_MARK_READ && c->store == STORE_MBOX)
+		return whole_wrong(w, "spoold", "server-copy", "an mbox has no mark that could be set without moving mail; accepted with "
+		    "store = mbox: as-client-says, keep, archive, delete");
+	return true;
 }
 
 int
@@ -426,18 +542,17 @@ conf_read(struct conf *c, const char *path, int fd, bool optional, char *error, 
 	int line = ini_parse_stream(read_line, &p, on_key, &p);
 	bool failed = ferror(p.file) != 0;
 	fclose(p.file);
-	const char *whole;
+	const struct whole whole = { c, error, size };
 	if (failed)
 		snprintf(error, size, "%s: cannot be read: %s", path, strerror(EIO));
-	else if (p.too_long)
-		snprintf(error, size, "%s: a line is too long; accepted: at most 198 characters (indent the next line to go on)", path);
-	else if (line != 0 && p.error[0] != '\0')
-		snprintf(error, size, "%s:%d: %s", path, line, p.error);
+	else if (p.error[0] != '\0' && (line == 0 || (unsigned)line >= p.error_line))
+		snprintf(error, size, "%s:%u: %s", path, p.error_line, p.error);
 	else if (line != 0)
 		snprintf(error, size, "%s:%d: not understood; accepted: [section], key = value, or # and a comment", path, line);
-	else if ((whole = conf_whole(c)) != NULL)
-		snprintf(error, size, "%s: %s", path, whole);
-	else
+	else if (p.too_long)
+		snprintf(error, size, "%s:%u: the line is too long; accepted: at most 198 characters (a list goes on in an indented next line)",
+		    path, p.line);
+	else if (conf_whole(&whole))
 		return 0;
 	return -1;
 }
@@ -560,13 +675,19 @@ conf_line(const struct conf *c, const char *section, const char *name)
 	return k != NULL ? c->line[k - keys] : 0;
 }
 
+static bool
+is_text(const struct key *k)
+{
+	return k->type == TYPE_STRING || k->type == TYPE_PATH || k->type == TYPE_PATTERN;
+}
+
 /* The octets of a value in struct conf; a string's only up to its end. */
 static bool
 value_equal(const struct key *k, const struct conf *a, const struct conf *b)
 {
 	const char *x = (const char *)a + k->offset, *y = (const char *)b + k->offset;
 
-	if (k->type == TYPE_STRING || k->type == TYPE_PATH)
+	if (is_text(k))
 		return strcmp(x, y) == 0;
 	return memcmp(x, y, k->type == TYPE_NUMBER ? sizeof(uint64_t) : sizeof(int)) == 0;
 }
@@ -574,7 +695,7 @@ value_equal(const struct key *k, const struct conf *a, const struct conf *b)
 static void
 value_copy(const struct key *k, struct conf *to, const struct conf *from)
 {
-	memcpy(field(to, k), (const char *)from + k->offset, k->type == TYPE_STRING || k->type == TYPE_PATH ? CONF_STRING :
+	memcpy(field(to, k), (const char *)from + k->offset, is_text(k) ? CONF_STRING :
 	    k->type == TYPE_NUMBER ? sizeof(uint64_t) : sizeof(int));
 }
 

@@ -7,14 +7,13 @@
 bool
 check_conf(const struct conf *c, char *text, size_t size)
 {
-	const char *wrong = uidl_check(c->uidl_format), *key = "uidl-format";
+	const char *wrong = uidl_check(c->uidl_format);
+	unsigned line = conf_line(c, "spoold", "uidl-format");
+	char place[16] = "";
 
-	if (wrong == NULL && c->server_copy == COPY_MARK_READ && c->store == STORE_MBOX) {
-		key = "server-copy";
-		wrong = "an mbox has no mark that could be set without moving mail; accepted with store = mbox: as-client-says, keep, "
-		    "archive, delete";
-	}
+	if (line > 0)
+		snprintf(place, sizeof place, "%u:", line);
 	if (wrong != NULL)
-		snprintf(text, size, "%s: [spoold] %s: %s", c->file, key, wrong);
+		snprintf(text, size, "%s:%s [spoold] uidl-format: \"%.200s\": %s", c->file, place, c->uidl_format, wrong);
 	return wrong == NULL;
 }

@@ -51,6 +51,7 @@ UNWISE = {
     "one-lock": ("[spoold]\nmbox-locks = dotlock\n", "spoold", "mbox-locks", "one lock alone"),
     "min-uid": ("[spoold]\nmin-uid = 1\n", "spoold", "min-uid", "system accounts"),
     "mbox": ("[spoold]\nmbox = /var/mail/all\n", "spoold", "mbox", "the same mbox"),
+    "mbox-percent": ("[spoold]\nmbox = /var/mail/%%u\n", "spoold", "mbox", "the same mbox"),
     "maildir": ("[spoold]\nmaildir = /srv/all\n", "spoold", "maildir", "the same Maildir"),
 }
 
@@ -90,6 +91,15 @@ def test_every_program_warns(program, tmp_path):
     path.write_text("[authd]\nthrottle = off\n")
     done = check(path, program)
     assert done.returncode == 0 and ":2: [authd] throttle: warning: " in done.stderr
+
+
+# What cannot be: an error of -t with file, line and key.
+
+def test_a_uidl_format_that_cannot_be_names_its_line(tmp_path):
+    path = tmp_path / "postern.conf"
+    path.write_text("[spoold]\n\nuidl-format = %z\n")
+    done = check(path, "spoold")
+    assert done.returncode == 1 and done.stderr.startswith('%s:3: [spoold] uidl-format: "%%z": ' % path) and "accepted: postern" in done.stderr
 
 
 # Reload

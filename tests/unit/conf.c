@@ -127,6 +127,60 @@ values(void **state)
 	assert_false(conf_has(&c.stores, STORE_DB));
 }
 
+/* A list goes on in lines that are indented, and nothing else does. */
+static void
+lists_go_on(void **state)
+{
+	char place[64];
+
+	(void)state;
+	assert_good("[authd]\nmechanisms = PLAIN ; one\n  LOGIN, USER ; ] = [\n# a comment\n\n\tCRAM-MD5\nstores =\n    pam\n    db\n");
+	assert_int_equal(c.mechanisms.count, 4);
+	assert_int_equal(c.mechanisms.item[0], MECHANISM_PLAIN);
+	assert_int_equal(c.mechanisms.item[2], MECHANISM_USER);
+	assert_int_equal(c.mechanisms.item[3], MECHANISM_CRAM_MD5);
+	assert_int_equal(c.stores.count, 2);
+	assert_int_equal(c.stores.item[0], STORE_PAM);
+	assert_int_equal(conf_line(&c, "authd", "stores"), 7);
+	assert_good("[spoold]\nserver-copy-choice = keep\n delete\nmbox-locks = dotlock\n fcntl\n");
+	assert_int_equal(c.server_copy_choice.count, 2);
+	assert_int_equal(c.mbox_locks.count, 2);
+	assert_good("[pop3d]\nproxy-protocol-from = 10.0.0.1\n 10.0.0.2 ; two\n[tls]\ncertificate = /a\n\t/b\nkey = /c /d\n");
+	assert_int_equal(c.proxy_protocol_from.count, 2);
+	assert_int_equal(c.certificate.count, 2);
+	assert_good("[authd]\n  stores = db\n[authd]\n  throttle = off\n");	/* the first of a section goes on with nothing */
+	assert_int_equal(c.throttle, 0);
+	snprintf(place, sizeof place, "%s:3: ", path);
+	assert_bad("[authd]\nmechanisms = PLAIN\nmechanisms = LOGIN\n", place, "given twice");
+	assert_bad("[authd]\nmechanisms = PLAIN\n PLAIN\n", place, "twice");
+	assert_bad("[authd]\ndb = /a\n stores = db\n", place, "[authd] db");
+	assert_bad("[authd]\ndb = /a\n stores = db\n", "indented", "\"stores = db\"");
+	assert_bad("[authd]\n\nstores =\n\n# nothing\n", place, "[authd] stores: \"\": is empty");
+}
+
+/* Also what one line alone does not tell names a line and one key. */
+static void
+errors_of_the_whole(void **state)
+{
+	char place[64], text[512] = "[postern]\n\nrun-dir = /";
+
+	(void)state;
+	snprintf(place, sizeof place, "%s:3: ", path);
+	assert_bad("[tls]\n\ncertificate = /a\n", place, "[tls] certificate: ");
+	assert_bad("[tls]\ncertificate = /a\nkey = /b\nkey = /c\n", place, "[tls] key: ");
+	assert_bad("[tls]\n\nkey = /b\n", place, "[tls] key: ");
+	assert_bad("[authd]\nstores = pam\nmechanisms = APOP\n", place, "[authd] mechanisms: ");
+	assert_bad("[spoold]\nstore = mbox\nserver-copy = mark-read\n", place, "[spoold] server-copy: ");
+	memset(text + strlen(text), 'x', 300);
+	assert_bad(text, place, "198");
+	memcpy(text, "[x]\nx=1\n#x", 11);	/* an earlier mistake is told first */
+	assert_bad(text, ":2: ", "[x]: unknown section");
+	assert_bad("\n\n[pop3d\nprefork = 1\n", place, "\"[pop3d\": a section without its ]");
+	assert_bad("[authd]\ndb = /x\n [pop3d\n", place, "[authd] db");
+	assert_bad("[authd]\ngarbage\nx = 1\n", ":2: ", "not understood");
+	assert_bad("[authd]\nx = 1\ngarbage\n", ":2: ", "[authd] x: unknown key");
+}
+
 static void
 errors_name_the_place(void **state)
 {
@@ -191,8 +245,15 @@ paths(void **state)
 	assert_bad("[postern]\nrun-dir = run\n", "not an absolute path", "an absolute path");
 	assert_bad("[postern]\nrun-dir =\n", "not an absolute path", "an absolute path");
 	assert_bad("[spoold]\nmbox = mail/%u\n", "mbox", "starts with ~/");
+	assert_bad("[spoold]\nmbox = mail/%u\n", "not a path", ":2: [spoold] mbox: ");
+	assert_bad("[spoold]\nmbox =\n", "not a path", ":2: [spoold] mbox: ");
+	assert_bad("[spoold]\nmaildir = ~u/M\n", "not a path", ":2: [spoold] maildir: ");
+	assert_bad("[spoold]\nmbox = /var/mail/%d/%u\n", ":2: [spoold] mbox: ", "%u for the user's name and %% for a %");
+	assert_bad("[spoold]\nmaildir = ~/%n\n", ":2: [spoold] maildir: ", "%u for the user's name and %% for a %");
+	assert_bad("[spoold]\nmbox = /mail/%%%\n", ":2: [spoold] mbox: ", "%u for the user's name");
+	assert_good("[spoold]\nmbox = /mail/%%d/%u%%\nmaildir = ~/%u/%u\n");
 	assert_bad("[tls]\ncertificate = a.pem\nkey = /k\n", "not an absolute path", "certificate");
-	assert_bad("[tls]\ncertificate = /a.pem\n", "pairs", "certificate and key");
+	assert_bad("[tls]\ncertificate = /a.pem\n", "pairs", "[tls] certificate: ");
 	memset(text + strlen(text), 'x', 900);
 	assert_bad(text, "too long", "198");
 	assert_good("[tls]\nclient-ca =\n");
@@ -259,6 +320,7 @@ main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults), cmocka_unit_test(missing_file), cmocka_unit_test(values),
+		cmocka_unit_test(lists_go_on), cmocka_unit_test(errors_of_the_whole),
 		cmocka_unit_test(errors_name_the_place), cmocka_unit_test(numbers), cmocka_unit_test(words),
 		cmocka_unit_test(paths), cmocka_unit_test(networks), cmocka_unit_test(mechanisms), cmocka_unit_test(run_path),
 	};
