@@ -41,6 +41,8 @@ next_line(struct session *s, bool sasl, char **line, enum line_result *result)
 			retrieve_ahead(s);
 		if (output_is_large(&s->output) && !stream_has_input(&s->stream, SILENT_MS))
 			output_give_back(&s->output);
+		/* what was asked for ahead may be answered at any time, and is no reason to wake up */
+		s->stream.also_speaks = s->asked.left > 0;
 		char *room = line_room(&s->lines, &size);
 		size_t n = stream_read(&s->stream, room, size);
 		if (n == 0)
@@ -143,9 +145,7 @@ session_loop(struct session *s)
 	char *line;
 
 	while (s->end == NULL) {
-		/* what was asked for ahead may be answered at any time, and is no reason to wake up */
 		s->stream.also = s->worker;
-		s->stream.also_speaks = s->asked.left > 0;
 		if (!next_line(s, false, &line, &result))
 			break;
 		if (clock_ms() - s->started > SHORT_MS)

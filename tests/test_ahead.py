@@ -58,6 +58,20 @@ def test_something_between(ready, between):
                 c.body()
 
 
+def test_jumps(ready):
+    """What was asked for ahead and comes when the client is silent is no reason to take the worker for gone."""
+    postern, _ = ready
+    with postern.connect() as other:
+        for order in ((1, 2, 9, 10, 11, 12), (1, 2, 5, 6, 9, 10, 13, 14), (3, 7, 8, 12, 13, 14), (1, 2, 3, 5, 6, 8, 9)) * 5:
+            with postern.connect("u") as c:
+                c.ok(b"DELE 20")
+                for n in order:
+                    assert c.retr(n) == wire(MESSAGES[n - 1])
+                    other.ok(b"CAPA")       # another process's turn: the worker answers meanwhile
+                    other.body()
+                c.ok(b"RSET")
+
+
 def test_pipelined_bursts(ready):
     postern, _ = ready
     with postern.connect("u") as c:
