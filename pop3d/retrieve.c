@@ -273,14 +273,17 @@ retrieve(struct session *s, uint32_t number, const uint64_t *lines)
 	uint32_t failure;
 
 	processor_leave();
-	bool made = lines == NULL && take_ahead(s, number, &p, &m);
-
-	if (!made && !begin(s, number, &p))
-		return EVENT_REFUSED;
-	size_t used = made ? 0 : s->output.used;
 	uint64_t octets_out = s->stream.octets_out;
-	if (!made)
+	size_t used = 0;
+	bool made = lines == NULL && take_ahead(s, number, &p, &m);	/* it may have sent some */
+
+	if (!made) {
+		if (!begin(s, number, &p))
+			return EVENT_REFUSED;
+		octets_out = s->stream.octets_out;
+		used = s->output.used;
 		making_start(s, number, &m, lines);
+	}
 	if (lines == NULL && !m.settled)	/* else retrieve_ahead() asks */
 		place_ask_ahead(s, number);
 	bool own = p.own, good = make_rest(s, &p, &m);
