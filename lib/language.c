@@ -31,10 +31,14 @@ language_name(enum language l)
 enum language
 language_find(const char *range)
 {
-	size_t n = strcspn(range, "-");
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	size_t n = strspn(range, letters);
 
 	if (strcasecmp(range, "i-default") == 0)
 		return LANGUAGE_ENGLISH;
+	for (const char *part = range + n; *part != '\0'; part += 1 + strspn(part + 1, letters))
+		if (*part != '-')
+			return LANGUAGE_COUNT;
 	for (int l = 0; l < LANGUAGE_COUNT; l++)
 		if (strlen(languages[l].tag) == n && strncasecmp(languages[l].tag, range, n) == 0)
 			return (enum language)l;

@@ -5,12 +5,23 @@
 #include <string.h>
 #include <strings.h>
 
+static bool
+is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
 /* How long the line that starts here may be, its end not included in the SASL limit, included in the other. */
 static bool
 too_long(const char *line, size_t length, size_t ending, bool sasl)
 {
+	size_t blanks = 0;
+
+	while (blanks < length && is_blank(line[blanks]))
+		blanks++;
+	const char *name = line + blanks;
 	/* An initial response may make AUTH as long as what answers a challenge. */
-	if (sasl || (length > 5 && strncasecmp(line, "AUTH ", 5) == 0))
+	if (sasl || (length - blanks > 4 && strncasecmp(name, "AUTH", 4) == 0 && is_blank(name[4])))
 		return length > LINE_SASL;
 	return length + ending > LINE_COMMAND;
 }

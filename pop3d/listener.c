@@ -533,9 +533,9 @@ turn_away(int fd, const struct listener *l, const char *network, const char *lim
 }
 
 static const char *
-over_limit(const char *network)
+over_limit(const char *network, size_t served)
 {
-	if (state.count - state.idle >= state.conf->max_connections)
+	if (served >= state.conf->max_connections)
 		return "max-connections";
 	return network[0] != '\0' && crowd_count(network) >= state.conf->max_per_address ? "max-per-address" : NULL;
 }
@@ -569,7 +569,7 @@ admit(struct child *c, const char *client)
 	char network[ADDRESS_SIZE];
 
 	network_of_text(client, network);
-	const char *limit = over_limit(network);
+	const char *limit = over_limit(network, state.count - state.idle - 1);	/* it is one of them itself */
 	message_start(&m, MESSAGE_ADMITTED);
 	m.body.admitted.allowed = limit == NULL;
 	if (limit == NULL)
@@ -684,7 +684,7 @@ connection_take(const struct listener *l)
 	message_fill(m, fd, l, (struct sockaddr *)&sa);
 	network_of_text(m->body.connection.client, network);
 	bool proxy = conf_in_networks(&state.conf->proxy_protocol_from, m->body.connection.client);
-	const char *limit = over_limit(proxy ? "" : network);
+	const char *limit = over_limit(proxy ? "" : network, state.count - state.idle);
 	if (limit == NULL && !connection_give(m, network, proxy))
 		limit = "no-process";
 	if (limit != NULL)

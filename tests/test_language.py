@@ -91,7 +91,8 @@ def test_lang(served):
 
 
 @pytest.mark.parametrize("asked, tag", [(b"fr", b"fr"), (b"fr-CA", b"fr"), (b"FR", b"fr"), (b"en", b"en"), (b"i-default", b"en"),
-                                        (b"*", b"fr"), (b"f", None), (b"frx", None), (b"de-fr", None)])
+                                        (b"*", b"fr"), (b"f", None), (b"frx", None), (b"de-fr", None),
+                                        (b"fr-Latn-FR", b"fr"), (b"fr-FR x", None), (b"fr-\xff", None), (b"fr_FR", None)])
 def test_ranges(served, asked, tag):
     with served.connect() as c:
         row = c.cmd(b"LANG " + asked)

@@ -154,6 +154,20 @@ def test_it_counts_for_max_per_address(make):
     p.daemon("pop3d").wait_line("event=refused", "reason=max-per-address", "remote=2001:db8::")
 
 
+def test_it_counts_for_max_connections(make):
+    p = make(**{"max-connections": 2})
+    held = [through(p, v1("192.0.2.%d" % n)) for n in (7, 8)]
+    assert all(c.banner.startswith(b"+OK") for c in held)
+    with through(p, v1("192.0.2.9")) as c:
+        assert c.banner.startswith(TOO_MANY) and c.eof()
+    held[0].close()
+    session_line(p)
+    held[0] = through(p, v1("192.0.2.9"))
+    assert held[0].banner.startswith(b"+OK")
+    for c in held:
+        c.close()
+
+
 def guess(p, header, user):
     """Begins a login with a wrong password; the answer comes when it comes."""
     c = through(p, header)

@@ -100,6 +100,9 @@ test_limits(void **state)
 	/* AUTH and the answers to challenges: 12,288, the end not included */
 	expect_length(12288, "\r\n", "AUTH ", false, true);
 	expect_length(12289, "\r\n", "auth ", false, false);
+	expect_length(12288, "\r\n", " \tAuth\t", false, true);
+	expect_length(300, "\r\n", "AUTHx", false, false);
+	expect_length(300, "\r\n", " xAUTH ", false, false);
 	expect_length(12288, "\r\n", "", true, true);
 	expect_length(12288, "\n", "", true, true);
 	expect_length(12289, "\r\n", "", true, false);
