@@ -516,6 +516,14 @@ supervise(const sigset_t *signals)
 	}
 }
 
+/* The one of the daemons that does not start without the accounts. */
+static void
+advise(const struct advice *a)
+{
+	advice_accounts(a);
+	advice_installed(a);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -524,7 +532,7 @@ main(int argc, char **argv)
 	descriptors_sane();
 	log_start("authd");
 	options_on_test(renewal_check);
-	options_on_advice(advice_accounts);
+	options_on_advice(advise);
 	options_parse(argc, argv, "authd [-tVh] [-c FILE]", "", on_option, &options, &conf);
 	if (sodium_init() == -1 || !wipe_is_linked)
 		fatal("libsodium cannot be used");

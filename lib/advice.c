@@ -8,21 +8,37 @@
 #include <syslog.h>
 #include <unistd.h>
 
+static void
+advice_say(const struct advice *a, const char *section, const char *key, bool mistake, const char *format, va_list ap)
+{
+	char text[1536], why[640], place[16] = "";
+	unsigned line = conf_line(a->conf, section, key);
+
+	vsnprintf(why, sizeof why, format, ap);
+	if (line > 0)
+		snprintf(place, sizeof place, "%u:", line);
+	snprintf(text, sizeof text, "%s:%s [%s] %s: %s%s", a->conf->file, place, section, key, mistake ? "" : "warning: ", why);
+	a->say(text, mistake, a->data);
+}
+
 void
 advice_warn(const struct advice *a, const char *section, const char *key, const char *format, ...)
 {
-	char text[1536], why[640];
-	unsigned line = conf_line(a->conf, section, key);
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(why, sizeof why, format, ap);
+	advice_say(a, section, key, false, format, ap);
 	va_end(ap);
-	if (line > 0)
-		snprintf(text, sizeof text, "%s:%u: [%s] %s: warning: %s", a->conf->file, line, section, key, why);
-	else
-		snprintf(text, sizeof text, "%s: [%s] %s: warning: %s", a->conf->file, section, key, why);
-	a->say(text, a->data);
+}
+
+void
+advice_wrong(const struct advice *a, const char *section, const char *key, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	advice_say(a, section, key, true, format, ap);
+	va_end(ap);
 }
 
 static bool
@@ -97,13 +113,13 @@ advise_pop3d(const struct advice *a)
 		advice_warn(a, "pop3d", "user", "the same account as [authd] user: whoever breaks into pop3d can reach what authd holds");
 }
 
-/* Readable by everybody? One that is not to be seen from here is not told. */
+/* A file, readable by everybody? One that is not to be seen from here is not told. */
 static bool
 is_readable_by_all(const char *path)
 {
 	struct stat st;
 
-	return path[0] != '\0' && stat(path, &st) == 0 && (st.st_mode & S_IROTH) != 0;
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH) != 0;
 }
 
 static void
@@ -116,6 +132,15 @@ advise_tls(const struct advice *a)
 			advice_warn(a, "tls", "key", "%s: every user may read it; do: chmod 600, and have a new key certified", c->key.path[i]);
 	if (c->client_ca[0] != '\0' && !conf_has(&c->mechanisms, MECHANISM_EXTERNAL))
 		advice_warn(a, "tls", "client-ca", "clients are asked for certificates, but [authd] mechanisms has no EXTERNAL");
+}
+
+/* Nothing makes a store of it, and each login would be told to come again later. */
+static bool
+is_no_file(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
 }
 
 static void
@@ -133,6 +158,8 @@ advise_authd(const struct advice *a)
 		    (unsigned long long)c->cache_ttl);
 	if (conf_has(&c->mechanisms, MECHANISM_CRAM_MD5) || conf_has(&c->mechanisms, MECHANISM_APOP))
 		advice_warn(a, "authd", "mechanisms", "CRAM-MD5 and APOP rest on MD5 and keep a secret that could be used as it is; wiser: SCRAM-SHA-256");
+	if (conf_has(&c->stores, STORE_DB) && is_no_file(c->db))
+		advice_wrong(a, "authd", "db", "\"%s\": is a directory, or no file; accepted: the path of a file, which authctl makes", c->db);
 	if (is_readable_by_all(c->db))
 		advice_warn(a, "authd", "db", "%s: every user may read the password hashes; do: chmod 640, group %s", c->db, c->authd_user);
 	snprintf(pam, sizeof pam, "/etc/pam.d/%s", c->pam_service);

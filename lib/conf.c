@@ -10,13 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "language.h"
 #include "system.h"
 
-enum type { TYPE_STRING, TYPE_PATH, TYPE_PATTERN, TYPE_NUMBER, TYPE_CHOICE, TYPE_SET, TYPE_PATHS, TYPE_NETWORKS };
+enum type { TYPE_STRING, TYPE_ACCOUNT, TYPE_PATH, TYPE_PATTERN, TYPE_NUMBER, TYPE_CHOICE, TYPE_SET, TYPE_PATHS, TYPE_NETWORKS };
 
 struct word {
 	const char *word;
@@ -29,7 +30,7 @@ struct key {
 	size_t offset;
 	const char *preset;		/* the default, as it would be written */
 	const struct word *words;	/* TYPE_CHOICE and TYPE_SET; the one without a word ends them */
-	uint64_t min, max;		/* TYPE_NUMBER; TYPE_SET: how many words at the least */
+	uint64_t min, max;		/* TYPE_NUMBER; TYPE_SET: how many words at the least; TYPE_PATH: octets at the most, 0: CONF_STRING */
 	const char *accepted;		/* for errors and the manual */
 };
 
@@ -58,6 +59,7 @@ static const struct word mechanism_words[] = {
 
 #define AT(field) offsetof(struct conf, field)
 #define STRING(s, n, field, preset, accepted) { s, n, TYPE_STRING, AT(field), preset, NULL, 0, 0, accepted }
+#define ACCOUNT(s, n, field, preset) { s, n, TYPE_ACCOUNT, AT(field), preset, NULL, 0, 0, "the name of an account that is not root" }
 #define PATH(s, n, field, preset, accepted) { s, n, TYPE_PATH, AT(field), preset, NULL, 0, 0, accepted }
 #define PATTERN(s, n, field, preset) { s, n, TYPE_PATTERN, AT(field), preset, NULL, 0, 0, \
 	"an absolute path or one that starts with ~/, with %u for the user's name and %% for a %" }
@@ -65,14 +67,18 @@ static const struct word mechanism_words[] = {
 #define CHOICE(s, n, field, preset, words, accepted) { s, n, TYPE_CHOICE, AT(field), preset, words, 0, 0, accepted }
 #define SET(s, n, field, preset, words, least, accepted) { s, n, TYPE_SET, AT(field), preset, words, least, 0, accepted }
 
+/* The longest name of a socket in run-dir must fit an address, too. */
+#define RUN_DIR_MOST (sizeof ((struct sockaddr_un *)0)->sun_path - sizeof "/keeper.sock")
+_Static_assert(RUN_DIR_MOST == 95, "what the row of run-dir says is accepted");
+
 static const struct key keys[] = {
-	PATH("postern", "run-dir", run_dir, "/run/postern", "an absolute path"),
+	{ "postern", "run-dir", TYPE_PATH, AT(run_dir), "/run/postern", NULL, 0, RUN_DIR_MOST, "an absolute path of at most 95 characters" },
 	PATH("postern", "state-dir", state_dir, "/var/lib/postern", "an absolute path"),
 	CHOICE("postern", "log", log, "syslog", log_words, "syslog, stderr"),
 	CHOICE("postern", "log-level", log_level, "info", level_words, "error, warning, info, debug"),
 	CHOICE("postern", "sandbox", sandbox, "required", sandbox_words, "required, best-effort, off"),
 
-	STRING("pop3d", "user", pop3d_user, "_postern", "the name of an account"),
+	ACCOUNT("pop3d", "user", pop3d_user, "_postern"),
 	CHOICE("pop3d", "cleartext-login", cleartext_login, "loopback", cleartext_words, "loopback, never, always"),
 	NUMBER("pop3d", "max-connections", max_connections, "1000", 1, 100000, "a number from 1 to 100000"),
 	NUMBER("pop3d", "max-per-address", max_per_address, "50", 1, 100000, "a number from 1 to 100000"),
@@ -91,7 +97,7 @@ static const struct key keys[] = {
 	CHOICE("tls", "minimum", tls_minimum, "1.2", tls_words, "1.2, 1.3"),
 	PATH("tls", "client-ca", client_ca, "", "an absolute path, or nothing"),
 
-	STRING("authd", "user", authd_user, "_postern-auth", "the name of an account"),
+	ACCOUNT("authd", "user", authd_user, "_postern-auth"),
 	SET("authd", "stores", stores, "db pam", store_words, 1, "db, pam"),
 	PATH("authd", "db", db, "/etc/postern/users.db", "an absolute path"),
 	STRING("authd", "pam-service", pam_service, "postern", "the name of a file in /etc/pam.d"),
@@ -176,11 +182,24 @@ set_string(struct conf *c, const struct key *k, const char *value)
 	return NULL;
 }
 
+/* Of a daemon's processes that are not to be root. */
+static const char *
+set_account(struct conf *c, const struct key *k, const char *value)
+{
+	if (value[0] == '\0')
+		return "is empty";
+	if (strcmp(value, "root") == 0)
+		return "is root";
+	return set_string(c, k, value);
+}
+
 static const char *
 set_path(struct conf *c, const struct key *k, const char *value)
 {
 	if (value[0] != '/' && !(value[0] == '\0' && k->preset[0] == '\0'))
 		return "not an absolute path";
+	if (k->max > 0 && strlen(value) > k->max)
+		return "too long for what lies in it";
 	return set_string(c, k, value);
 }
 
@@ -320,8 +339,8 @@ set_networks(struct conf *c, const struct key *k, const char *value)
 }
 
 static const char *(*const setters[])(struct conf *, const struct key *, const char *) = {
-	[TYPE_STRING] = set_string, [TYPE_PATH] = set_path, [TYPE_PATTERN] = set_pattern, [TYPE_NUMBER] = set_number, [TYPE_CHOICE] = set_choice,
-	[TYPE_SET] = set_set, [TYPE_PATHS] = set_paths, [TYPE_NETWORKS] = set_networks,
+	[TYPE_STRING] = set_string, [TYPE_ACCOUNT] = set_account, [TYPE_PATH] = set_path, [TYPE_PATTERN] = set_pattern,
+	[TYPE_NUMBER] = set_number, [TYPE_CHOICE] = set_choice, [TYPE_SET] = set_set, [TYPE_PATHS] = set_paths, [TYPE_NETWORKS] = set_networks,
 };
 
 /* The keys of a section into `out`, for the error about one that is unknown. */
@@ -678,7 +697,7 @@ conf_line(const struct conf *c, const char *section, const char *name)
 static bool
 is_text(const struct key *k)
 {
-	return k->type == TYPE_STRING || k->type == TYPE_PATH || k->type == TYPE_PATTERN;
+	return k->type == TYPE_STRING || k->type == TYPE_ACCOUNT || k->type == TYPE_PATH || k->type == TYPE_PATTERN;
 }
 
 /* The octets of a value in struct conf; a string's only up to its end. */

@@ -18,12 +18,15 @@ struct advised {
 };
 
 static void
-on_advice(const char *text, void *data)
+on_advice(const char *text, bool mistake, void *data)
 {
 	struct advised *a = data;
 
 	a->count++;
-	found(a->doctor, FINDING_WARNING, "configuration", "change it as the text says, unless you know why not", "%s", text);
+	if (mistake)
+		found(a->doctor, FINDING_FAILED, "configuration", "mend that line; postern.conf(5) has every key", "%s", text);
+	else
+		found(a->doctor, FINDING_WARNING, "configuration", "change it as the text says, unless you know why not", "%s", text);
 }
 
 void
@@ -33,7 +36,7 @@ doctor_configuration(struct doctor *d)
 	const struct advice a = { d->conf, on_advice, &advised };
 
 	advice_give(&a);
-	advice_accounts(&a);
+	advice_virtual_user(&a);	/* the daemons' own have a step of their own */
 	if (advised.count > 0)
 		return;
 	if (access(d->conf->file, F_OK) == 0)
@@ -168,7 +171,9 @@ check_users_file(struct doctor *d, const char *path, bool secret)
 		return;
 	}
 	snprintf(remedy, sizeof remedy, "chown root:%s %s && chmod 640 %s", d->conf->authd_user, path, path);
-	if (!S_ISREG(st.st_mode))
+	if (S_ISDIR(st.st_mode))
+		found(d, FINDING_FAILED, "users", "name a file in it as [authd] db, such as /etc/postern/users.db", "%s is a directory", path);
+	else if (!S_ISREG(st.st_mode))
 		found(d, FINDING_FAILED, "users", "move it away and run authctl add USER", "%s is not a file", path);
 	else if (secret && (st.st_mode & (S_IROTH | S_IWOTH)) != 0)
 		found(d, FINDING_FAILED, "users", remedy, "%s: every user may read the password hashes (mode %03o)", path,

@@ -1,5 +1,6 @@
 """postern.conf: what -t warns of, and what a reload takes over."""
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -100,6 +101,38 @@ def test_a_uidl_format_that_cannot_be_names_its_line(tmp_path):
     path.write_text("[spoold]\n\nuidl-format = %z\n")
     done = check(path, "spoold")
     assert done.returncode == 1 and done.stderr.startswith('%s:3: [spoold] uidl-format: "%%z": ' % path) and "accepted: postern" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["pop3d", "authd", "spoold", "authctl", "spoolctl"])
+def test_a_store_that_is_a_directory_is_a_mistake(program, tmp_path):
+    path = tmp_path / "postern.conf"
+    path.write_text("[authd]\ndb = %s\n" % tmp_path)
+    tmp_path.chmod(0o755)
+    done = check(path, program)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert '%s:2: [authd] db: "%s": is a directory' % (path, tmp_path) in done.stderr and "chmod" not in done.stderr
+    path.write_text("[authd]\nstores = pam\ndb = %s\n" % tmp_path)       # then only maildrops.db beside it is looked for
+    assert check(path, program).returncode == 0
+
+
+@pytest.mark.parametrize("section", ["pop3d", "authd"])
+@pytest.mark.parametrize("program", ["authd", "spoold", "authctl", "spoolctl"])
+def test_an_account_that_is_missing_is_a_mistake_for_root_alone(program, section, tmp_path):
+    path = tmp_path / "postern.conf"
+    path.write_text("[%s]\nuser = no-such-account\n" % section)
+    done = check(path, program)
+    assert ("%s:2: [%s] user: there is no account no-such-account; accepted: " % (path, section) in done.stderr) == harness.IS_ROOT
+    assert done.returncode == (1 if harness.IS_ROOT else 0)
+
+
+def test_accounts_that_the_installation_makes_are_only_missed(tmp_path):
+    path = tmp_path / "postern.conf"
+    path.write_text("")
+    done = check(path, "authd")
+    made = {u.pw_name for u in pwd.getpwall()}
+    missed = [(s, u) for s, u in (("pop3d", "_postern"), ("authd", "_postern-auth")) if harness.IS_ROOT and u not in made]
+    assert done.returncode == 0
+    assert re.findall(r": \[(\w+)\] user: warning: there is no account ([a-z_-]+),", done.stderr) == missed
 
 
 # Reload

@@ -92,6 +92,10 @@ def break_users_mode(p):
     (p.dir / "users.db").chmod(0o644)
 
 
+def break_users_directory(p):
+    p.write_conf(authd={"db": p.dir})
+
+
 def break_maildrops(p):
     p.add("box", "mbox")
     (p.dir / "maildrops.db").unlink()
@@ -132,6 +136,8 @@ def break_certificate(p):
 
 BROKEN = {
     "configuration": (break_configuration, "configuration", "failed", "prefork", "mend that line"),
+    "no-store": (break_users_directory, "configuration", "failed", "is a directory", "mend that line"),
+    "users-directory": (break_users_directory, "users", "failed", "is a directory", "name a file"),
     "unwise": (break_wisdom, "configuration", "warning", "cleartext-login", "change it"),
     "run-dir-open": (break_run_dir, "run-dir", "failed", "may be written by others", "chmod go-w"),
     "state-dir-file": (break_state_dir, "state-dir", "failed", "is not a directory", "move it away"),

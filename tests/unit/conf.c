@@ -257,6 +257,27 @@ paths(void **state)
 	memset(text + strlen(text), 'x', 900);
 	assert_bad(text, "too long", "198");
 	assert_good("[tls]\nclient-ca =\n");
+	/* keeper.sock in it has to fit the address of a socket */
+	memset(text, 0, sizeof text);
+	snprintf(text, sizeof text, "[postern]\nrun-dir = /%094d\n", 0);
+	assert_good(text);
+	snprintf(text, sizeof text, "[postern]\nrun-dir = /%095d\n", 0);
+	assert_bad(text, ":2: [postern] run-dir: ", "at most 95 characters");
+	snprintf(text, sizeof text, "[postern]\nstate-dir = /%095d\n", 0);
+	assert_good(text);
+}
+
+static void
+accounts(void **state)
+{
+	(void)state;
+	assert_good("[authd]\nuser = a\n[pop3d]\nuser = b\n");
+	assert_string_equal(c.authd_user, "a");
+	assert_bad("[authd]\nuser =\n", ":2: [authd] user: \"\": is empty", "an account that is not root");
+	assert_bad("[pop3d]\nuser =\n", ":2: [pop3d] user: \"\": is empty", "an account that is not root");
+	assert_bad("[authd]\nuser = root\n", ":2: [authd] user: \"root\": is root", "an account that is not root");
+	assert_bad("[pop3d]\nuser = root\n", ":2: [pop3d] user: \"root\": is root", "an account that is not root");
+	assert_good("[spoold]\nvirtual-user =\n");
 }
 
 static void
@@ -322,7 +343,7 @@ main(int argc, char **argv)
 		cmocka_unit_test(defaults), cmocka_unit_test(missing_file), cmocka_unit_test(values),
 		cmocka_unit_test(lists_go_on), cmocka_unit_test(errors_of_the_whole),
 		cmocka_unit_test(errors_name_the_place), cmocka_unit_test(numbers), cmocka_unit_test(words),
-		cmocka_unit_test(paths), cmocka_unit_test(networks), cmocka_unit_test(mechanisms), cmocka_unit_test(run_path),
+		cmocka_unit_test(paths), cmocka_unit_test(accounts), cmocka_unit_test(networks), cmocka_unit_test(mechanisms), cmocka_unit_test(run_path),
 	};
 
 	if (argc == 2 && strcmp(argv[1], "keys") == 0) {
