@@ -334,9 +334,7 @@ main(int argc, char **argv)
 	if (sodium_init() == -1 || !wipe_is_linked)
 		fatal("libsodium cannot be used");
 	options_first(argc, argv);
-	setenv("POSIXLY_CORRECT", "1", 1);	/* the shared parser stops at the command */
 	options_on_advice(advice_accounts);
-	options_parse(argc, argv, usage, "", on_option, &options, &conf);
-	unsetenv("POSIXLY_CORRECT");
+	options_parse(argc, argv, usage, "+", on_option, &options, &conf);
 	return command_find(&conf, argc - optind, argv + optind);
 }

@@ -67,7 +67,9 @@ options_parse(int argc, char **argv, const char *usage, const char *more,
 	int option;
 
 	*o = (struct options){ .config = CONF_PATH_DEFAULT };
-	snprintf(letters, sizeof letters, "c:tVh%s", more);
+	const bool words = more[0] == '+';	/* the command and its own */
+
+	snprintf(letters, sizeof letters, "%sc:tVh%s", words ? "+" : "", more + words);
 	while ((option = getopt(argc, argv, letters)) != -1) {
 		const char *wrong = NULL;
 		switch (option) {
@@ -91,6 +93,11 @@ options_parse(int argc, char **argv, const char *usage, const char *more,
 		}
 		if (wrong != NULL)
 			usage_error(usage, wrong);
+	}
+	if (optind < argc && (!words || o->test)) {
+		snprintf(error, sizeof error, "%.200s: %s", argv[optind], o->test ? "-t takes no word; the file to check is named with -c" :
+		    "no word is accepted; a configuration is named with -c");
+		usage_error(usage, error);
 	}
 	if (conf_load(c, o->config, !o->config_given, error, sizeof error) == -1) {
 		fprintf(stderr, "%s\n", error);

@@ -17,8 +17,8 @@ struct options {
 };
 
 /*
- * Parses -c -t -V -h and hands every other option of `more` to `on_option` (which returns NULL, or what is wrong). Prints usage and exits 2 on a
- * mistake, exits 0 after -V and -h. Loads the configuration into *c: on an error prints it and exits 1; with -t prints "FILE: ok" and exits 0.
+ * Parses -c -t -V -h and hands every other option of `more` to `on_option` (which returns NULL, or what is wrong). With a + at its start it stops at
+ * the first word, from optind on, which is the caller's; without, and with -t, a word is a mistake. Prints usage and exits 2 on a mistake, exits 0 after -V and -h. Loads the configuration into *c: on an error prints it and exits 1; with -t prints "FILE: ok" and exits 0.
  */
 void options_parse(int argc, char **argv, const char *usage, const char *more,
     const char *(*on_option)(int option, const char *argument), struct options *o, struct conf *c);

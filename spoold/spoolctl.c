@@ -172,10 +172,8 @@ main(int argc, char **argv)
 	log_start("spoolctl");
 	options_first(argc, argv);
 	doctor_first(argc, argv);
-	setenv("POSIXLY_CORRECT", "1", 1);	/* the shared parser stops at the command */
 	options_on_advice(advice_accounts);
-	options_parse(argc, argv, usage, "", on_option, &options, &conf);
-	unsetenv("POSIXLY_CORRECT");
+	options_parse(argc, argv, usage, "+", on_option, &options, &conf);
 	argc -= optind;
 	argv += optind;
 	if (argc == 0) {

@@ -272,6 +272,17 @@ def test_options(postern, name):
     assert done.returncode == 1 and b"/nonexistent.conf" in done.stderr
 
 
+@pytest.mark.parametrize("name", harness.PROGRAMS)
+def test_words_that_nobody_takes(postern, name):
+    """A file without its -c would leave the default to be checked, and called ok."""
+    program, other = postern.bin / name, postern.dir / "other.conf"
+    other.write_text("[pop3d]\nprefork = lots\n")
+    for argv in (["-t", other], [other, "-t"], ["-t", "-c", postern.file, other]) + ((["-c", postern.file, other],) if name[-1] == "d" else ()):
+        done = run(postern, program, *argv)
+        assert (done.returncode, done.stdout) == (2, b""), argv
+        assert done.stderr.startswith(str(other).encode() + b": ") and b"named with -c" in done.stderr and b"usage: " + name.encode() in done.stderr
+
+
 def test_descriptors_closed_at_start(p):
     """Started with 0, 1 and 2 closed, no descriptor of its own may land there."""
     done = run(p, "/bin/sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', p.bin / "pop3d", p.file)
