@@ -327,6 +327,7 @@ main(int argc, char **argv)
 	struct options options;
 	struct rlimit none = { 0, 0 };
 
+	print_start();
 	log_start("authctl");
 	setrlimit(RLIMIT_CORE, &none);
 	prctl(PR_SET_DUMPABLE, 0);

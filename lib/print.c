@@ -1,8 +1,12 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "print.h"
+#include "system.h"
 
 size_t
 utf8_length(const unsigned char *p)
@@ -60,6 +64,47 @@ die(const char *format, ...)
 	vcomplain(format, ap);
 	va_end(ap);
 	exit(1);
+}
+
+/* The first time it fails it says so; the error stays with the stream. */
+int
+print_flush(void)
+{
+	static bool told;
+
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	if (!told)
+		complain("cannot write to the standard output: %s", errno != 0 ? strerror(errno) : "an error before");
+	told = true;
+	return 1;
+}
+
+/* For atexit(3): usage and version are printed elsewhere, and not every end is a return from main. */
+static void
+print_end(void)
+{
+	if (print_flush() != 0)
+		_exit(1);
+}
+
+void
+print_start(void)
+{
+	bool closed = fcntl(STDOUT_FILENO, F_GETFD) == -1;
+
+	descriptors_sane();
+	int fd = closed ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
+	if (fd != -1)
+		dup2(fd, STDOUT_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) == -1)
+			die("descriptor %d is closed, and there is no /dev/null to put in its place", fd);
+	if (atexit(print_end) != 0)
+		die("not enough memory");
 }
 
 void

@@ -17,6 +17,15 @@ int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same, and ends the program with 1. */
 void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
+/*
+ * First of all in a tool: descriptors 0, 1 and 2 are open from here on, so that no file that is opened takes the place of one. A standard
+ * output that was closed takes nothing, and that is an error if something is printed. However the tool ends, what could not be written is
+ * said, and its status is not 0.
+ */
+void print_start(void);
+/* What was printed until now has gone where it should: 0, or 1 after saying why not. */
+int print_flush(void);
+
 /* What is not printable is shown as \xHH: names and paths are made by others. */
 void print_safe(FILE *f, const char *text);
 

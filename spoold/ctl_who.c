@@ -68,8 +68,8 @@ command_who(const struct conf *c, const struct arguments *a)
 			print_head(count, first, a->json);
 		print_sessions(list, count, a->json);
 		free(list);
-		if (fflush(stdout) == EOF)
-			die("cannot write: %s", strerror(errno));
+		if (print_flush() != 0)
+			return 1;
 		if (!a->watch)
 			return 0;
 		nanosleep(&pause, NULL);

@@ -166,7 +166,7 @@ main(int argc, char **argv)
 	static struct conf conf;
 	struct options options;
 
-	descriptors_sane();
+	print_start();
 	if (sodium_init() == -1)
 		fatal("libsodium cannot be used");
 	log_start("spoolctl");
