@@ -95,6 +95,30 @@ app_refused(const struct store_user *u, const char *name)
 	return NULL;
 }
 
+/*
+ * What is shown this once is shown before it is in force: a password that nobody has seen opens nothing, and takes no older one's place.
+ * The caller has made it a part of *u.
+ */
+static int
+show_and_finish(const struct conf *c, const char *name, struct store_edit *e, const struct store_user *u, const struct account *account,
+    const char *text)
+{
+	if (edit_put(e, name, u, account) == -1) {
+		complain_store(c);
+		edit_abandon(e);
+		return 1;
+	}
+	printf("%s\n", text);
+	if (print_flush() != 0) {
+		edit_abandon(e);
+		return complain("%s: the new password could not be shown; nothing was changed", name);
+	}
+	if (edit_commit(e, EDIT_ADDS) == 0)
+		return 0;
+	complain_store(c);
+	return complain("%s: the password that was printed opens nothing", name);
+}
+
 int
 command_app_add(const struct conf *c, const struct arguments *a)
 {
@@ -120,9 +144,7 @@ command_app_add(const struct conf *c, const struct arguments *a)
 	token_hash(app.hash, key, a->word[0], plain);
 	sodium_free(key);
 	u.app[u.apps++] = app;
-	result = finish_user(c, a->word[0], &e, &u, &account);
-	if (result == 0)
-		printf("%s\n", text);
+	result = show_and_finish(c, a->word[0], &e, &u, &account, text);
 	sodium_memzero(text, sizeof text);
 	sodium_memzero(plain, sizeof plain);
 	sodium_memzero(&u, sizeof u);
@@ -232,9 +254,7 @@ command_secret(const struct conf *c, const struct arguments *a)
 	token_make(text);
 	secret_seal(&u, key, a->word[0], text);
 	sodium_free(key);
-	int result = finish_user(c, a->word[0], &e, &u, &account);
-	if (result == 0)
-		printf("%s\n", text);
+	int result = show_and_finish(c, a->word[0], &e, &u, &account, text);
 	sodium_memzero(text, sizeof text);
 	sodium_memzero(&u, sizeof u);
 	return result;

@@ -75,3 +75,16 @@ def test_spoolctl_that_cannot_write_says_so(p):
         done = shell(p, ">/dev/full", "spoolctl", *argv)
         assert done.returncode == 1 and done.stderr.count(b"cannot write") == 1, argv
     assert shell(p, ">&- 2>&-", "spoolctl", "recover").returncode == 1
+
+
+@FULL
+def test_a_password_that_nobody_saw_is_not_in_force(p):
+    """And takes no older one's place."""
+    old = p.authctl("secret", "u").stdout
+    before = files(p)
+    for argv in (("secret", "u"), ("app", "add", "u", "phone")):
+        done = shell(p, ">/dev/full", "authctl", *argv)
+        assert done.returncode == 1 and b"nothing was changed" in done.stderr, argv
+        assert files(p) == before
+    assert p.authctl("secret", "u").stdout != old and files(p) != before
+    assert len(p.authctl("app", "add", "u", "phone").stdout) == 35
