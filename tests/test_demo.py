@@ -59,6 +59,8 @@ def test_runs_until_it_is_stopped(sig):
         shown.append(row.decode())
         if "event=certificates" in shown[-1]:
             break
+    # authd warns of a certificate's end from 30 days on: it must not of the one that was made a moment ago
+    assert int(re.search(r"event=certificate file=.* days=(\d+)", "".join(shown))[1]) > 30 and "renew it" not in "".join(shown)
     commands = [r.strip() for r in shown if r.strip().startswith("curl ")]
     assert ["pop3s:" in c for c in commands] == [False, True]
     for command in commands:
