@@ -182,7 +182,11 @@ is_offered(const struct session *s, enum mechanism m)
 static enum event
 not_offered(struct session *s, enum mechanism m)
 {
-	if (conf_has(&s->conf->mechanisms, m) && !s->tls)
+	bool with_tls = !s->tls && (conf_mechanisms(s->conf, true, s->loopback) & (1u << m)) != 0;
+
+	if (with_tls && (m == MECHANISM_SCRAM_SHA_256_PLUS || m == MECHANISM_EXTERNAL))
+		output_err(&s->output, "this mechanism needs TLS");
+	else if (with_tls)
 		output_err(&s->output, "[AUTH] the password would be sent in the clear: use TLS");
 	else
 		output_err(&s->output, "%s", denials[DENIED_MECHANISM]);

@@ -6,6 +6,7 @@ import os
 import poplib
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 
@@ -198,6 +199,30 @@ def test_downgrade(secure, authority, version):  # noqa: F811
     with connect_tls(secure, context(authority, version)) as c:
         client = Scram("u", PASSWORD, gs2="n,,")
         assert sasl(c, PLUS, client.answer, client.first).startswith(b"-ERR"), "-PLUS without a binding"
+
+
+# Without TLS
+
+def test_what_is_not_offered_says_why(make_postern):
+    """A password that would be seen is one thing, a mechanism that cannot be without TLS another, and one that never is a third."""
+    p = make_postern({"pop3d": {"cleartext-login": "never"}, "authd": {"stores": "db"}})
+    p.start()
+    clear, tls, never = b"-ERR [AUTH] the password would be sent in the clear: use TLS", b"-ERR this mechanism needs TLS", b"-ERR this mechanism is not offered here"
+    with p.connect() as c:
+        said = {m: c.cmd(b"AUTH " + m) for m in (b"PLAIN", b"LOGIN", PLUS, b"EXTERNAL", b"CRAM-MD5")}
+        assert said == {b"PLAIN": clear, b"LOGIN": clear, PLUS: tls, b"EXTERNAL": tls, b"CRAM-MD5": never}
+        c.ok(b"LANG fr")
+        assert c.cmd(b"AUTH EXTERNAL") == "-ERR ce mécanisme exige TLS".encode()
+        c.quit()
+    p.write_conf(authd={"stores": "pam"})
+    for name in ("authd", "pop3d"):
+        daemon = p.daemon(name)
+        start = daemon.mark()
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.wait_line("event=reload", start=start)
+    with p.connect() as c:      # SCRAM and certificates need the store db
+        assert [c.cmd(b"AUTH " + m) for m in (b"SCRAM-SHA-256", PLUS, b"EXTERNAL")] == [never] * 3
+        c.quit()
 
 
 # EXTERNAL
