@@ -52,7 +52,7 @@ struct slot {
 	uint64_t context;
 	struct stamp stamps[2];
 	uint32_t segments_count;
-	uint32_t zero;
+	uint32_t inherited;		/* inventory_inherited() and 1; 0: of a version that did not say, so all are */
 	struct segment segments[SEGMENTS_MAX];
 	uint8_t check[CHECK_SIZE];
 };
@@ -352,6 +352,7 @@ slot_load(const struct cache *c, const struct slot *s)
 		return NULL;
 	}
 	inv->settled = inv->stored = inv->count;
+	inv->inherited = s->inherited == 0 || s->inherited - 1 > inv->count ? inv->count : s->inherited - 1;
 	inv->stored_uids = inv->uids_length;
 	inv->stored_patterns = inv->patterns_count;
 	inv->stored_blob = inv->blob_length;
@@ -573,7 +574,8 @@ cache_store(struct cache *c, struct inventory *inv, const struct stamp stamps[st
 		return -1;
 	}
 	int which = c->current == 0 ? 1 : 0;
-	struct slot s = { .magic = CACHE_MAGIC, .version = CACHE_VERSION, .kind = c->kind, .context = c->context };
+	struct slot s = { .magic = CACHE_MAGIC, .version = CACHE_VERSION, .kind = c->kind, .context = c->context,
+	    .inherited = inv->inherited + 1 };
 	/*
 	 * Appended to only if the file has what this inventory was loaded from; once the slots are full all is
 	 * written anew, as one.

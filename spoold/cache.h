@@ -6,7 +6,7 @@
  *	old = cache_load(c);				NULL: nothing is known, scan all
  *	cache_stamp(c, 0) and stamp_compare() say of each file or directory: SAME, GROWN or CHANGED
  *	mbox SAME:	inventory_publish(old)
- *	mbox GROWN:	if inventory_holds(old, fd): scan from the old size on, inventory_add(old, ...), publish(old)
+ *	mbox GROWN:	if inventory_holds(old, fd): inventory_inherit(old); scan from the old size on, inventory_add(old, ...), publish(old)
  *	mbox CHANGED:	inv = inventory_new(); scan; inventory_add(inv, ...); inventory_remember(inv, old); publish(inv)
  *	Maildir:	a directory that is SAME need not be listed: its messages are those of `old` whose names begin with it. A message
  *			that is found again (inventory_find) need not be read or stat'ed.
@@ -93,6 +93,11 @@ bool inventory_is_named(struct inventory *inv, uint32_t index, const char *name,
  * message and at a sample of the others, by fingerprint. `fd` is the mailbox, under its locks.
  */
 bool inventory_holds(struct inventory *inv, int fd);
+
+/* mbox: what is in it is inherited: the mailbox has grown since it was read, and may have been changed besides, unseen by inventory_holds(). */
+void inventory_inherit(struct inventory *inv);
+/* How many messages, from the first, are: before one of them is removed it is to be read. */
+uint32_t inventory_inherited(const struct inventory *inv);
 
 /*
  * Messages of `inv` that were in `old` under an id with an ordinal get that id again (twins). Call it after the

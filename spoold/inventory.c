@@ -19,7 +19,8 @@
 #define PAGE 4096
 #define CHUNK (1u << 20)
 #define SAMPLES 32
-#define SAMPLE_MAX (4u << 20)		/* larger messages than the last are sampled by their ends only */
+#define SAMPLE_MAX (4u << 20)		/* of larger messages but the last, */
+#define SAMPLES_MAX (16u << 20)		/* only so many octets in all are read: of the others what is before and behind them */
 
 bool
 room_make(void **at, uint32_t *room, uint64_t want, size_t size)
@@ -493,9 +494,23 @@ read_all(int fd, char *to, size_t length, uint64_t offset)
 	return true;
 }
 
-/* Does message `index` lie where it was, at the start of a line, with the content that it had? */
+/* Is a message that ends at `end`, and is not the last, followed by the From_ line of the next? */
 static bool
-still_there(struct inventory *inv, int fd, uint32_t index, struct content_hash *h, char *buffer, size_t size)
+still_ends(int fd, uint64_t end)
+{
+	char after[9];
+	size_t at = 0;
+
+	if (!read_all(fd, after, sizeof after, end))
+		return false;
+	while (at < sizeof after - 5 && (after[at] == '\r' || after[at] == '\n'))
+		at++;
+	return memcmp(after + at, "From ", 5) == 0;
+}
+
+/* Does message `index` lie where it was, at the start of a line, with the content that it had? *most: what may be read of large ones. */
+static bool
+still_there(struct inventory *inv, int fd, uint32_t index, struct content_hash *h, char *buffer, size_t size, uint64_t *most)
 {
 	const struct catalogue_row *r = &inv->rows[index];
 	uint8_t fingerprint[FINGERPRINT_SIZE];
@@ -503,8 +518,13 @@ still_there(struct inventory *inv, int fd, uint32_t index, struct content_hash *
 
 	if (r->offset == 0 || !read_all(fd, &before, 1, r->offset - 1) || before != '\n')
 		return false;
-	if (r->length > SAMPLE_MAX && index + 1 < inv->count)
-		return true;
+	if (index + 1 < inv->count && !still_ends(fd, r->offset + r->length))
+		return false;
+	if (index + 1 < inv->count && r->length > SAMPLE_MAX) {
+		if (r->length > *most)
+			return true;
+		*most -= r->length;
+	}
 	content_begin(h);
 	for (uint64_t done = 0; done < r->length;) {
 		size_t n = r->length - done < size ? (size_t)(r->length - done) : size;
@@ -524,6 +544,7 @@ inventory_holds(struct inventory *inv, int fd)
 	struct content_hash *h = content_new();
 	char *buffer = malloc(size);
 	struct timespec now;
+	uint64_t most = SAMPLES_MAX;
 	bool holds = h != NULL && buffer != NULL && (inv->count == 0 || inv->fingerprints != NULL);
 
 	/* Another sample each time: what one misses the next finds. */
@@ -531,13 +552,25 @@ inventory_holds(struct inventory *inv, int fd)
 	uint64_t random = XXH3_64bits(&now, sizeof now);
 	for (uint32_t i = 0; holds && i < SAMPLES && i < inv->count; i++) {
 		uint32_t index = i == 0 ? inv->count - 1 : i == 1 ? 0 : (uint32_t)(random % inv->count);
-		holds = still_there(inv, fd, index, h, buffer, size);
+		holds = still_there(inv, fd, index, h, buffer, size, &most);
 		random = random * 6364136223846793005u + 1442695040888963407u;
 		random ^= random >> 29;
 	}
 	free(h);
 	free(buffer);
 	return holds;
+}
+
+void
+inventory_inherit(struct inventory *inv)
+{
+	inv->inherited = inv->count;
+}
+
+uint32_t
+inventory_inherited(const struct inventory *inv)
+{
+	return inv->inherited;
 }
 
 /* Gives a row another id. */
@@ -910,7 +943,7 @@ inventory_without(struct inventory *inv, const uint8_t *gone)
 	left->parent = inv;
 	left->memfd = -1;
 	left->published = false;
-	left->count = left->stored = left->tabled = 0;
+	left->count = left->stored = left->tabled = left->inherited = 0;
 	left->octets = 0;
 	left->uids_room = 0;
 	left->table = NULL;
@@ -929,6 +962,7 @@ inventory_without(struct inventory *inv, const uint8_t *gone)
 		if (left->names != NULL)
 			left->names[left->count] = left->names[i];
 		left->octets += inv->rows[i].octets;
+		left->inherited += i < inv->inherited;
 		left->count++;
 	}
 	left->settled = left->count;

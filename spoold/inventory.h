@@ -32,6 +32,7 @@ struct inventory {
 	/* mbox */
 	uint8_t (*fingerprints)[FINGERPRINT_SIZE];
 	uint32_t fingerprints_room;
+	uint32_t inherited;		/* the first so many are known from the cache and samples: they were not read since */
 	/* Maildir */
 	uint32_t *names;
 	uint32_t names_room;

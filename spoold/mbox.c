@@ -344,6 +344,13 @@ mbox_gather(const struct scan_found *f, void *data)
 	return inventory_add(g->inventory, &im);
 }
 
+void
+mbox_doubt(struct maildrop *m, struct mbox *b)
+{
+	m->seen[0] = (struct stamp){ 0 };
+	b->changed = b->doubted = true;
+}
+
 /* What follows the last message that is known: its end, and whether an empty line is behind it. */
 static int
 mbox_scan_tail(struct maildrop *m, struct mbox *b, struct inventory *old, off_t from, off_t size)
@@ -352,6 +359,7 @@ mbox_scan_tail(struct maildrop *m, struct mbox *b, struct inventory *old, off_t 
 	uint32_t count = inventory_count(old);
 	struct scan s = { .fd = b->fd, .start = from, .end = size, .uidl = m->uidl, .each = mbox_gather, .data = &g };
 
+	inventory_inherit(old);
 	if (count > 0) {
 		const struct catalogue_row *row = inventory_row(old, count - 1);
 		s.after_blank = row->offset + row->length < (uint64_t)from;
@@ -391,7 +399,8 @@ mbox_scan_locked(struct maildrop *m, struct mbox *b, struct inventory *old)
 		off_t known = (off_t)cache_stamp(maildrop_cache(m), 0)->size, size = (off_t)m->seen[0].size;
 		b->changed = true;
 		/* with nothing at all known there is no mbox yet whose end could be gone on from */
-		if (verdict == STAMP_SAME || (known > 0 && inventory_holds(old, b->fd) && mbox_scan_tail(m, b, old, known, size) == 0)) {
+		if (verdict == STAMP_SAME || (known > 0 && inventory_holds(old, b->fd) &&
+		    mbox_scan_tail(m, b, old, known, size) == 0)) {
 			m->inventory = old;
 			return 0;
 		}

@@ -26,6 +26,7 @@ struct mbox {
 	dev_t device;			/* of the file that was scanned */
 	ino_t inode;
 	bool changed;			/* the cache does not know it as it is */
+	bool doubted;			/* the inventory is not what is there: no stamp of the file is one of it */
 	bool replaced;			/* another file has its name now */
 	int archive;			/* server-copy = archive: where to; -1: beside the mbox, once it is needed */
 	int journal;			/* of the UPDATE; its blocks are given back when it is closed, at the very end; -1 */
@@ -55,6 +56,8 @@ struct looks {
 int mbox_gather(const struct scan_found *f, void *data);
 /* The archive that is beside the mbox; -1 with errno. */
 int mbox_archive_beside(const struct mbox *b, bool makes);
+/* What was known does not hold: the next session reads the whole mailbox, and knows its messages by their content. */
+void mbox_doubt(struct maildrop *m, struct mbox *b);
 /* Makes b->fd the file that has the name now, under its delivery locks (which the caller releases). 0; 1: no file has it. */
 int mbox_lock_current(struct maildrop *m, struct mbox *b, bool exclusive);
 

@@ -146,10 +146,10 @@ find_moved(struct mbox *b, off_t size, const struct inventory_message *im, struc
 
 /*
  * Under the locks: the message as a sealed copy, which nobody can change while it is sent. 1; 0: it is not there any
- * more.
+ * more. *moved: it is not where it was.
  */
 static int
-fetch_copy(struct mbox *b, struct inventory_message im, int *copy)
+fetch_copy(struct mbox *b, struct inventory_message im, int *copy, bool *moved)
 {
 	struct stat st;
 	struct look at = { 0 };
@@ -160,6 +160,7 @@ fetch_copy(struct mbox *b, struct inventory_message im, int *copy)
 	if (*copy == -1 || fstat(b->fd, &st) == -1)
 		goto out;
 	found = mbox_row_holds(b, &im, h, *copy);
+	*moved = found == 0;
 	if (found == 0 && (found = find_moved(b, st.st_size, &im, &at)) == 1) {
 		im.offset = (uint64_t)at.offset;
 		if (ftruncate(*copy, 0) == -1 || lseek(*copy, 0, SEEK_SET) == -1)
@@ -181,6 +182,7 @@ mbox_fetch(struct maildrop *m, uint32_t index, struct place *p)
 {
 	struct mbox *b = m->of_store;
 	struct inventory_message im;
+	bool moved = false;
 	int found;
 
 	if (inventory_get(m->inventory, index, &im) == -1)
@@ -189,8 +191,10 @@ mbox_fetch(struct maildrop *m, uint32_t index, struct place *p)
 	if (found == -1)
 		return -1;
 	if (found == 0) {
-		found = fetch_copy(b, im, &p->fd);
+		found = fetch_copy(b, im, &p->fd, &moved);
 		int saved = errno;
+		if (moved)
+			mbox_doubt(m, b);
 		delivery_lock_release(&b->delivery);
 		errno = saved;
 		if (found == -1 && errno != EPROTO)
@@ -317,7 +321,8 @@ mbox_archived_fetch(struct maildrop *m, const struct inventory_message *im, stru
 {
 	const struct mbox *b = m->of_store;
 	struct mbox archive = { .fd = archived_open(b) };
-	int found = archive.fd != -1 ? fetch_copy(&archive, *im, &p->fd) : 0;
+	bool moved;
+	int found = archive.fd != -1 ? fetch_copy(&archive, *im, &p->fd, &moved) : 0;
 
 	archived_close(b, archive.fd);
 	if (found == -1 && errno != EPROTO)

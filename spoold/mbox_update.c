@@ -243,9 +243,65 @@ out:
 	return result;
 }
 
-/* The cuts are made: what the cache may know of the mailbox now. */
+/*
+ * Nobody has touched the mailbox since it was looked at, but of what was inherited only samples were: takes the mark off each message
+ * that is not what it was listed as. What the client has seen under that number may be another one's text, so neither of the two is
+ * certainly meant. Returns how many those are, or -1 with errno.
+ */
+static int
+inherited_unmark(struct maildrop *m, const struct mbox *b, uint8_t *marks)
+{
+	struct content_hash *h = content_new();
+	uint32_t inherited = inventory_inherited(m->inventory);
+	int holds = h == NULL ? -1 : 1, others = 0;
+
+	for (uint32_t i = 0; i < inherited && holds != -1; i++) {
+		struct inventory_message im;
+		if ((marks[i] & MARK_DELETED) == 0)
+			continue;
+		holds = inventory_get(m->inventory, i, &im) == -1 ? -1 : mbox_row_holds(b, &im, h, -1);
+		if (holds == 0) {
+			marks[i] &= (uint8_t)~MARK_DELETED;
+			others++;
+		}
+	}
+	free(h);
+	return holds == -1 ? -1 : others;
+}
+
+/*
+ * What is to go. 1; 0: it was found by content, as what was known does not hold; -1 with errno. *left: marked ones that may still be
+ * there.
+ */
+static int
+cuts_find(struct maildrop *m, struct mbox *b, const uint8_t *marks, off_t size, bool same, struct cuts *c, uint32_t *left)
+{
+	uint32_t count = inventory_count(m->inventory);
+	bool inherited = same && inventory_inherited(m->inventory) > 0;
+	uint8_t *sure = inherited ? malloc(count) : NULL;
+	int others = 0, good = -1;
+
+	*left = 0;
+	if (sure != NULL) {
+		memcpy(sure, marks, count);
+		others = inherited_unmark(m, b, sure);
+		marks = sure;
+	}
+	if (others != -1 && (sure != NULL || !inherited)) {
+		good = others > 0 ? 0 : same ? cuts_trusted(m, b, marks, size, c) : cuts_in_place(m, b, marks, size, c);
+		if (good == 0) {
+			mbox_doubt(m, b);
+			good = cuts_by_content(m, b, marks, size, c, left);
+			*left += (uint32_t)others;
+		}
+	}
+	free(sure);
+	return good;
+}
+
+/* The cuts are made: what the cache may know of the mailbox now. `same`: nobody else has touched it since it was looked at. */
 static void
-mbox_forget(struct maildrop *m, struct mbox *b, const uint8_t *marks, const struct cuts *c)
+mbox_forget(struct maildrop *m, struct mbox *b, const uint8_t *marks, const struct cuts *c, bool same)
 {
 	uint64_t known = m->seen[0].size, shift = 0;
 	uint32_t count = inventory_count(m->inventory);
@@ -277,9 +333,14 @@ mbox_forget(struct maildrop *m, struct mbox *b, const uint8_t *marks, const stru
 		uint64_t start = (uint64_t)c->range[i].start, end = start + (uint64_t)c->range[i].length;
 		known -= start < old ? (end < old ? end : old) - start : 0;
 	}
-	if (m->seen[0].size > known) {
-		m->seen[0].size = known;
+	if (m->seen[0].size > known || !same)
 		m->seen[0].mtime = m->seen[0].ctime = 0;
+	if (m->seen[0].size > known)
+		m->seen[0].size = known;
+	/* and what was not marked has not been read again */
+	if (!same) {
+		inventory_inherit(now);
+		b->doubted = true;
 	}
 out:
 	free(gone);
@@ -377,17 +438,14 @@ mbox_update_locked(struct maildrop *m, struct mbox *b, const uint8_t *marks, uin
 	struct stamp now;
 	struct stat st;
 	uint32_t left = 0;
+	bool same = false, in_place = false;
 	int good = -1;
 
 	if (c.range == NULL || stamp_take(&now, b->fd) == -1 || fstat(b->fd, &st) == -1)
 		goto out;
-	if (!b->replaced && stamp_compare(&m->seen[0], &now) == STAMP_SAME)
-		good = cuts_trusted(m, b, marks, st.st_size, &c);
-	else
-		good = cuts_in_place(m, b, marks, st.st_size, &c);
-	bool in_place = good == 1;
-	if (good == 0)
-		good = cuts_by_content(m, b, marks, st.st_size, &c, &left);
+	same = !b->replaced && stamp_compare(&m->seen[0], &now) == STAMP_SAME;
+	good = cuts_find(m, b, marks, st.st_size, same, &c, &left);
+	in_place = good == 1;
 out:
 	if (good == -1)
 		maildrop_fail(m, "second look");
@@ -398,9 +456,7 @@ out:
 			t->deleted = marked - left;
 			t->remain -= t->deleted;
 			if (in_place)
-				mbox_forget(m, b, marks, &c);
-			else
-				b->changed = false;	/* the next session scans */
+				mbox_forget(m, b, marks, &c, same);
 			t->deferred = st.st_size >= LATER_FROM || b->promised != -1;
 			t->cuts = b->promised != -1;
 			t->length = t->cuts ? (uint64_t)b->promised : 0;
@@ -451,7 +507,7 @@ mbox_complete(struct maildrop *m)
 	if (journal_keep(b->fd, b->promised) == JOURNAL_APPLIED) {
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
 		b->changed = b->changed && stamp_take(&now, b->fd) == 0;
-		if (b->changed && now.size == m->seen[0].size)
+		if (b->changed && !b->doubted && now.size == m->seen[0].size)
 			m->seen[0] = now;
 	} else {
 		maildrop_fail(m, "what was promised, which is to be finished later");

@@ -622,6 +622,48 @@ test_holds(void **state)
 	close(mbox);
 }
 
+/* Two large messages of one length have changed places. */
+static void
+test_holds_large(void **state)
+{
+	(void)state;
+	enum { SIZE = 5 << 20 };
+	static const char from[] = "From a@b Thu Jan  1 00:00:00 1970\n", uids[] = "abc";
+	int mbox = file_new();
+	struct content_hash *h = content_new();
+	struct inventory *inv = inventory_new();
+	char *text = malloc(SIZE);
+	off_t at = 0;
+
+	for (int i = 0; i < 5; i++) {
+		size_t size = i < 2 ? SIZE : 100;
+		struct inventory_message m = { .octets = size, .uid = &uids[i % 3], .uid_length = 1, .length = size };
+		memset(text, 'a' + i, size);
+		text[size - 1] = '\n';
+		assert_int_equal(pwrite(mbox, from, sizeof from - 1, at), sizeof from - 1);
+		at += (off_t)sizeof from - 1;
+		m.offset = (uint64_t)at;
+		assert_int_equal(pwrite(mbox, text, size, at), size);
+		at += (off_t)size;
+		content_begin(h);
+		content_add(h, text, size);
+		content_end(h, m.fingerprint);
+		assert_int_equal(inventory_add(inv, &m), 0);
+	}
+	assert_int_equal(pwrite(mbox, from, sizeof from - 1, at), sizeof from - 1);
+	assert_true(inventory_holds(inv, mbox));
+	for (uint32_t i = 0; i < 2; i++) {
+		memset(text, 'b' - (int)i, SIZE);
+		text[SIZE - 1] = '\n';
+		assert_int_equal(pwrite(mbox, text, SIZE, (off_t)inventory_row(inv, i)->offset), SIZE);
+	}
+	assert_false(inventory_holds(inv, mbox));
+	free(text);
+	free(h);
+	inventory_free(inv);
+	close(mbox);
+}
+
 static void
 test_stamps(void **state)
 {
@@ -700,7 +742,7 @@ main(void)
 		cmocka_unit_test(test_round), cmocka_unit_test(test_empty), cmocka_unit_test(test_foreign), cmocka_unit_test(test_torn),
 		cmocka_unit_test(test_interrupted), cmocka_unit_test(test_grown), cmocka_unit_test(test_large), cmocka_unit_test(test_shrunk),
 		cmocka_unit_test(test_two_writers), cmocka_unit_test(test_full), cmocka_unit_test(test_twins),
-		cmocka_unit_test(test_many_twins), cmocka_unit_test(test_maildir_names), cmocka_unit_test(test_holds),
+		cmocka_unit_test(test_many_twins), cmocka_unit_test(test_maildir_names), cmocka_unit_test(test_holds), cmocka_unit_test(test_holds_large),
 		cmocka_unit_test(test_stamps), cmocka_unit_test(test_stamp_taken),
 	};
 

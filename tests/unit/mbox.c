@@ -446,6 +446,148 @@ ids(void **state)
 	close_drop();
 }
 
+/* What is there now is taken for what was looked at: as if the samples had missed a change. */
+static void
+pass_for_seen(void)
+{
+	int fd = open(path, O_RDONLY);
+
+	assert_int_equal(stamp_take(&m.seen[0], fd), 0);
+	m.seen[0].taken += 1000000000;	/* and long enough ago */
+	close(fd);
+}
+
+static void
+assert_uid(uint32_t index, const char *uid)
+{
+	struct inventory_message im;
+
+	assert_int_equal(inventory_get(m.inventory, index, &im), 0);
+	assert_int_equal(im.uid_length, strlen(uid));
+	assert_memory_equal(im.uid, uid, im.uid_length);
+}
+
+static void
+uid_copy(uint32_t index, char *to)
+{
+	struct inventory_message im;
+
+	assert_int_equal(inventory_get(m.inventory, index, &im), 0);
+	snprintf(to, UID_MAX + 1, "%.*s", (int)im.uid_length, im.uid);
+}
+
+/* The mailbox has grown, and besides two messages have changed places: neither goes for the other, and the next session has them right. */
+static void
+inherited(void **state)
+{
+	struct tally t;
+	char a[UID_MAX + 1], c[UID_MAX + 1];
+
+	(void)state;
+	put(A B C, strlen(A B C));
+	open_drop();
+	assert_int_equal(inventory_inherited(m.inventory), 0);
+	uid_copy(0, a);
+	uid_copy(2, c);
+	close_drop();
+	append(D);
+	open_drop();
+	assert_int_equal(inventory_inherited(m.inventory), 3);
+	put(C B A D, strlen(C B A D));
+	pass_for_seen();
+	assert_int_equal(update("14", &t), -1);
+	assert_int_equal(m.failure, FAILURE_CHANGED);
+	assert_int_equal(t.left, 1);
+	assert_int_equal(t.deleted, 1);
+	close_drop();
+	assert_file(C B A);
+	open_drop();
+	assert_int_equal(inventory_inherited(m.inventory), 0);
+	assert_uid(0, c);
+	assert_uid(2, a);
+	assert_int_equal(update("3", &t), 0);
+	close_drop();
+	assert_file(C B);
+}
+
+/* The same with what holds, and with what was read since: they go. The cache keeps what was not read. */
+static void
+inherited_holds(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	put(A B C, strlen(A B C));
+	open_drop();
+	close_drop();
+	append(D);
+	open_drop();
+	pass_for_seen();
+	assert_int_equal(update("14", &t), 0);
+	assert_int_equal(inventory_inherited(m.inventory), 2);
+	close_drop();
+	assert_file(B C);
+	append(A D);
+	open_drop();
+	assert_int_equal(maildrop_count(&m), 4);
+	assert_int_equal(inventory_inherited(m.inventory), 2);
+	pass_for_seen();
+	assert_int_equal(update("234", &t), 0);
+	close_drop();
+	assert_file(B);
+}
+
+/* A message that is not to be had: what is known does not hold, and is not kept. */
+static void
+fetch_doubts(void **state)
+{
+	static const char edited[] = F "Subject: b\n\n\n\n\n\n";
+	struct place p;
+
+	(void)state;
+	put(A F "Subject: b\n\nbb\n\n" C, strlen(A F "Subject: b\n\nbb\n\n" C));
+	open_drop();
+	close_drop();
+	append(D);
+	assert_int_equal(maildrop_open(&m, &conf, &grant, false, &kept), 0);
+	assert_int_equal(maildrop_scan(&m), 0);		/* not remembered before the end */
+	int fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, edited, sizeof edited - 1, (off_t)strlen(A)), sizeof edited - 1);
+	close(fd);
+	pass_for_seen();
+	assert_int_equal(maildrop_fetch(&m, 1, &p), 0);
+	close(p.fd);
+	assert_int_equal(maildrop_fetch(&m, 2, &p), -1);
+	assert_int_equal(m.failure, FAILURE_VANISHED);
+	close_drop();
+	open_drop();
+	assert_int_equal(inventory_row(m.inventory, 1)->octets, octets_of("Subject: b\n\n\n\n\n"));
+	assert_int_equal(maildrop_fetch(&m, 2, &p), 0);
+	close(p.fd);
+	close_drop();
+}
+
+/* Two messages that are not marked change places during the session: that is not what the cache knows after the UPDATE. */
+static void
+touched_meanwhile(void **state)
+{
+	struct tally t;
+	char b[UID_MAX + 1];
+
+	(void)state;
+	put(A B C, strlen(A B C));
+	open_drop();
+	uid_copy(1, b);
+	put(A C B, strlen(A C B));
+	assert_int_equal(update("1", &t), 0);
+	m.seen[0].taken += 1000000000;
+	close_drop();
+	assert_file(C B);
+	open_drop();
+	assert_uid(1, b);
+	close_drop();
+}
+
 static void
 sealed_marks_only(void **state)
 {
@@ -473,6 +615,8 @@ main(void)
 		cmocka_unit_test_teardown(shapes_are_read, clean), cmocka_unit_test_teardown(boundaries, clean),
 		cmocka_unit_test_teardown(not_an_mbox, clean), cmocka_unit_test_teardown(updates, clean),
 		cmocka_unit_test_teardown(replaced, clean), cmocka_unit_test_teardown(no_room, clean),
+		cmocka_unit_test_teardown(inherited, clean), cmocka_unit_test_teardown(inherited_holds, clean),
+		cmocka_unit_test_teardown(fetch_doubts, clean), cmocka_unit_test_teardown(touched_meanwhile, clean),
 		cmocka_unit_test_teardown(ids, clean), cmocka_unit_test_teardown(sealed_marks_only, clean),
 	};
 
