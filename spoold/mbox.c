@@ -357,8 +357,14 @@ mbox_scan_tail(struct maildrop *m, struct mbox *b, struct inventory *old, off_t 
 {
 	struct gather g = { old };
 	uint32_t count = inventory_count(old);
+	char last;
 	struct scan s = { .fd = b->fd, .start = from, .end = size, .uidl = m->uidl, .each = mbox_gather, .data = &g };
 
+	/* A line that had no end is gone on with: it may be no From_ line, or one that begins a message only now. */
+	if (pread(b->fd, &last, 1, from - 1) != 1 || last != '\n') {
+		errno = EPROTO;
+		return -1;
+	}
 	inventory_inherit(old);
 	if (count > 0) {
 		const struct catalogue_row *row = inventory_row(old, count - 1);

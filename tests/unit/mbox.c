@@ -588,6 +588,40 @@ touched_meanwhile(void **state)
 	close_drop();
 }
 
+/* What is appended to a line that has no end yet: what is found is what a scan of it all finds. */
+static void
+unfinished_lines(void **state)
+{
+	static const struct { const char *before, *more; } grown[] = {
+		{ A F "Subject: b\n\nno end", C }, { A F "Subject: b\n\nno end", "\n\n" C }, { A F "Subject: b\n\nno end", "\n" C },
+		{ A F "Subject: b", ": b\n\nb\n\n" C }, { A "From a@b Fri Jul  8", " 12:08:34 2011\n" H "\nb\n\n" C },
+		{ A F, H "\nb\n\n" C }, { A, C }, { A "From -\n", H "\nb\n" }, { A "\n", C }, { A "x\n", C }, { A "x\n", "\n" C },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof grown / sizeof *grown; i++) {
+		char uids[2][8][UID_MAX + 1];
+		uint32_t count[2];
+		unlink(cache_path);
+		put(grown[i].before, strlen(grown[i].before));
+		open_drop();
+		close_drop();
+		append(grown[i].more);
+		for (int by = 0; by < 2; by++) {
+			open_drop();
+			count[by] = maildrop_count(&m);
+			for (uint32_t n = 0; n < count[by]; n++)
+				uid_copy(n, uids[by][n]);
+			close_drop();
+			unlink(cache_path);
+		}
+		if (count[0] != count[1])
+			fail_msg("growth %zu: %u messages from the cache, %u without", i, count[0], count[1]);
+		for (uint32_t n = 0; n < count[0]; n++)
+			assert_string_equal(uids[0][n], uids[1][n]);
+	}
+}
+
 static void
 sealed_marks_only(void **state)
 {
@@ -617,6 +651,7 @@ main(void)
 		cmocka_unit_test_teardown(replaced, clean), cmocka_unit_test_teardown(no_room, clean),
 		cmocka_unit_test_teardown(inherited, clean), cmocka_unit_test_teardown(inherited_holds, clean),
 		cmocka_unit_test_teardown(fetch_doubts, clean), cmocka_unit_test_teardown(touched_meanwhile, clean),
+		cmocka_unit_test_teardown(unfinished_lines, clean),
 		cmocka_unit_test_teardown(ids, clean), cmocka_unit_test_teardown(sealed_marks_only, clean),
 	};
 
