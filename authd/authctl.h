@@ -71,6 +71,11 @@ int begin_user(const struct conf *c, const char *name, struct store_edit *e, str
 /* Puts him back and commits. 0, or 1 after saying why; e is closed. */
 int finish_user(const struct conf *c, const char *name, struct store_edit *e, const struct store_user *u,
     const struct account *account);
+/* Can this password not be set? NULL, or what it has. */
+const char *password_refused(const char *password);
+/* Says for whom it will not work, if there are such. */
+#define PASS_MOST	248	/* of a line of 255 with the command and its end (RFC 2449) */
+void password_note(const char *who, const char *password);
 /* Makes everything of a password: the slow hash and the SCRAM verifier. 0, or -1: NO_MEMORY. */
 #define NO_MEMORY	"not enough memory (--memlimit)"
 int set_password(struct store_user *u, const char *password, const struct arguments *a);

@@ -31,7 +31,7 @@ struct import {
 	struct store_edit edit;
 	struct progress progress;
 	int64_t size, octets;		/* of the file, 0 if that is not known; and read */
-	unsigned long line, added, replaced, there, left_out;
+	unsigned long line, added, replaced, there, left_out, refused;
 };
 
 /* Takes a line apart. NULL, or what is wrong with it. */
@@ -220,6 +220,20 @@ take_password(const struct import *im, const struct entry *e, struct store_user 
 	return NULL;
 }
 
+/* One user's odd password keeps nobody else out. */
+static bool
+is_refused(struct import *im, const struct entry *e)
+{
+	const char *refused = password_refused(e->plain);
+
+	if (refused == NULL)
+		return false;
+	progress_say(&im->progress, "");
+	complain("%s:%lu: %s: the password %s; this user is left out", im->arguments->word[1], im->line, e->name, refused);
+	im->refused++;
+	return true;
+}
+
 /* Of a user who is there already only password, state, uid and maildrop are replaced. */
 static const char *
 put_entry(struct import *im, struct entry *e)
@@ -246,6 +260,8 @@ put_entry(struct import *im, struct entry *e)
 		wrong = strerror(errno);
 	if (wrong == NULL)
 		found == 1 ? im->replaced++ : im->added++;
+	if (wrong == NULL && e->plain[0] != '\0')
+		password_note(e->name, e->plain);
 	sodium_memzero(&u, sizeof u);
 	return wrong;
 }
@@ -263,7 +279,7 @@ take_line(struct import *im, char *line)
 	wrong = im->format->parse(&e, line);
 	if (wrong == NULL && e.nobody)
 		im->left_out++;
-	else if (wrong == NULL)
+	else if (wrong == NULL && !is_refused(im, &e))
 		wrong = put_entry(im, &e);
 	sodium_memzero(&e, sizeof e);
 	return wrong;
@@ -311,9 +327,11 @@ import_run(struct import *im, FILE *file)
 	progress_say(&im->progress, "");
 	if (committed == -1)
 		return complain_store(im->conf);
-	printf("added %lu, replaced %lu, there already %lu, without a password %lu\n", im->added, im->replaced, im->there,
-	    im->left_out);
-	return 0;
+	printf("added %lu, replaced %lu, there already %lu, without a password %lu", im->added, im->replaced, im->there, im->left_out);
+	if (im->refused > 0)
+		printf(", refused %lu", im->refused);
+	printf("\n");
+	return im->refused == 0 ? 0 : 1;
 }
 
 int

@@ -14,6 +14,30 @@
 #include "scram.h"
 #include "system.h"
 
+const char *
+password_refused(const char *password)
+{
+	static char wrong[64];
+	const unsigned char *p = (const unsigned char *)password;
+
+	while (*p != '\0' && *p >= ' ' && *p != 0x7f)
+		p++;
+	if (*p == '\0')
+		return NULL;
+	snprintf(wrong, sizeof wrong, "has a control character in it%s (octet 0x%02x)", *p == '\t' ? ", a TAB" : *p == '\r' ? ", a CR" : "", *p);
+	return wrong;
+}
+
+void
+password_note(const char *who, const char *password)
+{
+	if (!password_has_form(password))
+		complain("note: %s: SASLprep (RFC 4013) has no form for this password; it is taken as it is, and programs that log in with SCRAM may refuse it",
+		    who);
+	if (strlen(password) > PASS_MOST)
+		complain("note: %s: the command PASS has room for %d octets: this password works by AUTH alone", who, PASS_MOST);
+}
+
 int
 set_password(struct store_user *u, const char *password, const struct arguments *a)
 {
@@ -39,9 +63,13 @@ new_password(const struct arguments *a, struct store_user *u)
 	char *password = password_read(what, true);
 	if (password == NULL)
 		return 1;
-	int result = set_password(u, password, a);
+	const char *refused = password_refused(password);
+	int result = refused != NULL ? complain("the password %s; nothing was changed", refused) :
+	    set_password(u, password, a) == 0 ? 0 : complain("the password could not be hashed: " NO_MEMORY);
+	if (result == 0)
+		password_note(a->word[0], password);
 	sodium_free(password);
-	return result == 0 ? 0 : complain("the password could not be hashed: " NO_MEMORY);
+	return result;
 }
 
 /*

@@ -10,9 +10,12 @@
 bool password_is_prepared(const char *text);
 
 /*
- * SASLprep (RFC 4013), into `to` (of PASSWORD_SIZE). What cannot be prepared stays as it is, so that a password in
- * another encoding than UTF-8 still fits what was made of it.
+ * SASLprep (RFC 4013), into `to` (of PASSWORD_SIZE), as of a query: characters younger than Unicode 3.2 stay as they are. So does all of
+ * what cannot be prepared, so that a password in another encoding than UTF-8 fits what was made of it.
  */
 void password_prepare(char *to, const char *from);
+
+/* Has it a form that every client makes of it? One of SCRAM may refuse one that has not. */
+bool password_has_form(const char *text);
 
 #endif

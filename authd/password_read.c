@@ -10,7 +10,7 @@
 #include "authctl.h"
 #include "messages.h"
 
-/* One line without its end. Octet by octet: what follows belongs to whoever reads next. NULL, or what is wrong. */
+/* One line without its end, CR LF or LF. Octet by octet: what follows belongs to whoever reads next. NULL, or what is wrong. */
 static const char *
 read_line(int fd, char *line)
 {
@@ -27,6 +27,9 @@ read_line(int fd, char *line)
 	}
 	if (got == -1)
 		return strerror(errno);
+	/* of a file with the line ends of another system */
+	if (n > 0 && line[n - 1] == '\r')
+		n--;
 	line[n] = '\0';
 	return n == 0 ? "is empty" : NULL;
 }

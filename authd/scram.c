@@ -1,6 +1,7 @@
 #include "scram.h"
 
 #include <gsasl.h>
+#include <nettle/pbkdf2.h>
 #include <sodium.h>
 #include <string.h>
 
@@ -9,9 +10,10 @@ scram_keys(struct store_scram *s, const char *password)
 {
 	char salted[GSASL_HASH_SHA256_SIZE], client_key[GSASL_HASH_SHA256_SIZE], server_key[GSASL_HASH_SHA256_SIZE],
 	    stored_key[GSASL_HASH_SHA256_SIZE];
-	int rc = gsasl_scram_secrets_from_password(GSASL_HASH_SHA256, password, s->iterations, (const char *)s->salt, s->salt_length,
-	    salted, client_key, server_key, stored_key);
 
+	/* GNU SASL's own would prepare the password once more, and refuse some */
+	pbkdf2_hmac_sha256(strlen(password), (const uint8_t *)password, s->iterations, s->salt_length, s->salt, sizeof salted, (uint8_t *)salted);
+	int rc = gsasl_scram_secrets_from_salted_password(GSASL_HASH_SHA256, salted, client_key, server_key, stored_key);
 	if (rc == GSASL_OK) {
 		memcpy(s->server_key, server_key, sizeof s->server_key);
 		memcpy(s->stored_key, stored_key, sizeof s->stored_key);

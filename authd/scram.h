@@ -13,7 +13,10 @@
 #define SCRAM_ITERATIONS_MAX	10000000
 #define SCRAM_SALT		16
 
-/* The keys for s->salt and s->iterations. 0, or -1. */
+/*
+ * The keys for s->salt and s->iterations. The password went through password_prepare(); what SASLprep refuses is taken as it is here, too,
+ * for clients that do likewise. 0, or -1.
+ */
 int scram_keys(struct store_scram *s, const char *password);
 
 /*

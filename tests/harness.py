@@ -439,7 +439,7 @@ class Postern:
         argv = self.argv("authctl", *args)
         if self.stage:
             argv = self.stage.argv(argv)
-        done = subprocess.run([str(x) for x in argv], input=(password + "\n").encode() if password is not None else b"",
+        done = subprocess.run([str(x) for x in argv], input=(password + "\n").encode("utf-8", "surrogateescape") if password is not None else b"",
             capture_output=True, timeout=TIMEOUT, **self.popen_as())
         if check and done.returncode != 0:
             raise Failed("authctl %s: %d\n%s" % (args, done.returncode, (done.stdout + done.stderr).decode(errors="replace")))

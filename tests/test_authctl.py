@@ -1,4 +1,5 @@
 """authctl at its edges: what it prints that cannot be printed, odd passwords and names, somebody else's store, signals."""
+import contextlib
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import pytest
 
 import harness
 from harness import CHEAP, PASSWORD
+from test_login import Scram, sasl
 
 MESSAGES = [b"Subject: one\n\n1\n"]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
@@ -88,3 +90,82 @@ def test_a_password_that_nobody_saw_is_not_in_force(p):
         assert files(p) == before
     assert p.authctl("secret", "u").stdout != old and files(p) != before
     assert len(p.authctl("app", "add", "u", "phone").stdout) == 35
+
+
+# passwords
+
+def logins(p, user, password):
+    """By which ways this password opens the user's maildrop."""
+    user, password = os.fsencode(user), os.fsencode(password)
+    good = set()
+    with p.connect() as c:
+        c.ok(b"USER " + user)
+        if c.cmd(b"PASS " + password).startswith(b"+OK"):
+            good.add("PASS")
+    answers = [user, password]
+    with p.connect() as c:
+        if sasl(c, b"LOGIN", lambda _: answers.pop(0)).startswith(b"+OK"):
+            good.add("LOGIN")
+    with p.connect() as c:
+        if sasl(c, b"PLAIN", lambda _: b"\0%s\0%s" % (user, password)).startswith(b"+OK"):
+            good.add("PLAIN")
+    with contextlib.suppress(UnicodeError), p.connect() as c:      # its clients speak UTF-8
+        client = Scram(user.decode(), password.decode())
+        if sasl(c, b"SCRAM-SHA-256", client.answer, client.first).startswith(b"+OK"):
+            good.add("SCRAM")
+    return good
+
+
+ALL = {"PASS", "LOGIN", "PLAIN", "SCRAM"}
+
+
+@pytest.mark.parametrize("password", ["pass\U0001f600word", "\u0560abc", "Latin-1: \udce9\udce8"], ids=["emoji", "unassigned", "latin-1"])
+def test_a_password_that_saslprep_refuses_is_one(p, password):
+    p.start()
+    done = p.authctl("passwd", "u", *CHEAP, password=password)
+    assert b"note: u: SASLprep" in done.stderr
+    assert logins(p, "u", password) == (ALL if password[0] != "L" else ALL - {"SCRAM"})
+    assert p.authctl("test", "u", password=password).stdout.endswith(b"u: ok\n")
+
+
+def test_an_unassigned_character_beside_another_form(p):
+    """What SASLprep would make of the rest is made of it by every way to log in."""
+    p.start()
+    p.authctl("passwd", "u", *CHEAP, password="\u0560e\u0301")
+    for password in ("\u0560e\u0301", "\u0560\u00e9"):
+        assert logins(p, "u", password) >= {"PASS", "LOGIN", "PLAIN"}, password
+        assert ("SCRAM" in logins(p, "u", password)) == (password == "\u0560\u00e9")     # the test's client prepares nothing
+
+
+def test_a_password_out_of_a_file_of_another_system(p):
+    p.start()
+    assert p.authctl("passwd", "u", *CHEAP, password="secret-8\r").stderr == b""
+    assert logins(p, "u", "secret-8") == ALL
+
+
+def test_control_characters_are_named(p):
+    before = files(p)
+    for password, name in (("a\tb", b"a TAB (octet 0x09)"), ("a\rb", b"a CR (octet 0x0d)"), ("a\x1bb", b"(octet 0x1b)"), ("\x7f", b"0x7f")):
+        done = p.authctl("passwd", "u", *CHEAP, password=password, check=False)
+        assert done.returncode == 1 and name in done.stderr and b"nothing was changed" in done.stderr
+    assert {k: v for k, v in files(p).items() if k in before} == before
+
+
+def test_a_password_too_long_for_pass_is_said_to_be(p):
+    p.start()
+    assert p.authctl("passwd", "u", *CHEAP, password="x" * 248).stderr == b""
+    assert logins(p, "u", "x" * 248) == ALL
+    assert b"note: u: the command PASS" in p.authctl("passwd", "u", *CHEAP, password="x" * 249).stderr
+    assert logins(p, "u", "x" * 249) == ALL - {"PASS"}
+
+
+def test_an_import_leaves_out_one_with_an_odd_password(p):
+    path = p.dir / "passwd"
+    path.write_bytes(b"a:{PLAIN}pass-a::::::\ntab:{PLAIN}x\ty::::::\nlatin:{PLAIN}caf\xe9-caf\xe9::::::\nz:{PLAIN}pass-z::::::\n")
+    p.own(path)
+    done = p.authctl("import", "dovecot", path, *CHEAP, check=False)
+    assert done.returncode == 1 and done.stdout.startswith(b"added 3,") and b"refused 1" in done.stdout
+    assert b"passwd:2: tab: the password has a control character in it, a TAB" in done.stderr and b"note: latin:" in done.stderr
+    p.start()
+    for user, password in (("a", "pass-a"), ("z", "pass-z"), ("latin", "caf\udce9-caf\udce9")):
+        p.authctl("test", user, password=password)

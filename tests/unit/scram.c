@@ -1,7 +1,7 @@
 /*
  * SCRAM-SHA-256: the example of RFC 7677 section 3, and what does not fit.
  * links: authd/scram.c lib/log.c lib/system.c lib/conf.c
- * libs: -lgsasl
+ * libs: -lgsasl -lnettle
  */
 #include <setjmp.h>
 #include <stdarg.h>
