@@ -422,6 +422,7 @@ account_find_ids(const char *name, uid_t *uid, gid_t *gid)
 static void
 people_find(void)
 {
+	char place[CONF_PLACE];
 	gid_t gid;
 
 	people.root = privilege_is_root();
@@ -435,9 +436,11 @@ people_find(void)
 		return;
 	}
 	if (!account_find_ids(conf.authd_user, &people.uid, &people.gid))
-		fatal("[authd] user: there is no account %s that is not root; accepted: the name of an account", conf.authd_user);
+		fatal("%s: there is no account %s that is not root; accepted: the name of an account",
+		    conf_place(&conf, "authd", "user", place, sizeof place), conf.authd_user);
 	if (!account_find_ids(conf.pop3d_user, &people.pop3d, &gid))
-		fatal("[pop3d] user: there is no account %s that is not root; accepted: the name of an account", conf.pop3d_user);
+		fatal("%s: there is no account %s that is not root; accepted: the name of an account",
+		    conf_place(&conf, "pop3d", "user", place, sizeof place), conf.pop3d_user);
 }
 
 /* Where the verifier keeps what it remembers; it alone may read it. */

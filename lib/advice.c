@@ -11,13 +11,10 @@
 static void
 advice_say(const struct advice *a, const char *section, const char *key, bool mistake, const char *format, va_list ap)
 {
-	char text[1536], why[640], place[16] = "";
-	unsigned line = conf_line(a->conf, section, key);
+	char text[1536], why[640], place[CONF_PLACE];
 
 	vsnprintf(why, sizeof why, format, ap);
-	if (line > 0)
-		snprintf(place, sizeof place, "%u:", line);
-	snprintf(text, sizeof text, "%s:%s [%s] %s: %s%s", a->conf->file, place, section, key, mistake ? "" : "warning: ", why);
+	snprintf(text, sizeof text, "%s: %s%s", conf_place(a->conf, section, key, place, sizeof place), mistake ? "" : "warning: ", why);
 	a->say(text, mistake, a->data);
 }
 

@@ -502,16 +502,13 @@ __attribute__((format(printf, 4, 5)))
 static bool
 whole_wrong(const struct whole *w, const char *section, const char *name, const char *format, ...)
 {
-	unsigned line = conf_line(w->conf, section, name);
-	char wrong[512], place[16] = "";
+	char wrong[512], place[CONF_PLACE];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(wrong, sizeof wrong, format, ap);
 	va_end(ap);
-	if (line > 0)
-		snprintf(place, sizeof place, "%u:", line);
-	snprintf(w->error, w->size, "%s:%s [%s] %s: %s", w->conf->file, place, section, name, wrong);
+	snprintf(w->error, w->size, "%s: %s", conf_place(w->conf, section, name, place, sizeof place), wrong);
 	return false;
 }
 
@@ -692,6 +689,18 @@ conf_line(const struct conf *c, const char *section, const char *name)
 	const struct key *k = key_find(section, name);
 
 	return k != NULL ? c->line[k - keys] : 0;
+}
+
+const char *
+conf_place(const struct conf *c, const char *section, const char *name, char *place, size_t size)
+{
+	unsigned line = conf_line(c, section, name);
+
+	if (line > 0)
+		snprintf(place, size, "%s:%u: [%s] %s", c->file, line, section, name);
+	else
+		snprintf(place, size, "%s: [%s] %s", c->file, section, name);
+	return place;
 }
 
 static bool

@@ -112,6 +112,10 @@ int conf_load(struct conf *c, const char *path, bool optional, char *error, size
 /* The line of the file in which this key stands; 0: it has its default. */
 unsigned conf_line(const struct conf *c, const char *section, const char *name);
 
+/* Where an error about a key is: "FILE:LINE: [section] key", or without the line if it has its default. Returns `place`, of `size`. */
+#define CONF_PLACE	(CONF_STRING + 96)
+const char *conf_place(const struct conf *c, const char *section, const char *name, char *place, size_t size);
+
 /*
  * At a reload: what `program` can only take over at its next start stays in *fresh as it is in *running. `names` lists those that are to change:
  * "[postern] log, [pop3d] prefork"; empty if there are none.

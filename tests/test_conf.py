@@ -125,6 +125,16 @@ def test_an_account_that_is_missing_is_a_mistake_for_root_alone(program, section
     assert done.returncode == (1 if harness.IS_ROOT else 0)
 
 
+@pytest.mark.parametrize("section", ["pop3d", "authd"])
+@pytest.mark.skipif(not harness.IS_ROOT, reason="authd wants the accounts as root alone")
+def test_authd_says_which_line_keeps_it_from_starting(section, tmp_path):
+    path, others = tmp_path / "postern.conf", {"pop3d": "nobody", "authd": "nobody", section: "no-such-account"}
+    path.write_text("[postern]\nlog = stderr\nsandbox = off\n[pop3d]\nuser = %(pop3d)s\n[authd]\nuser = %(authd)s\n" % others)
+    done = subprocess.run([harness.BUILD / "authd", "-c", path], capture_output=True, text=True, timeout=harness.TIMEOUT)
+    line = 5 if section == "pop3d" else 7
+    assert done.returncode == 1 and "%s:%d: [%s] user: there is no account no-such-account" % (path, line, section) in done.stderr
+
+
 def test_accounts_that_the_installation_makes_are_only_missed(tmp_path):
     path = tmp_path / "postern.conf"
     path.write_text("")
