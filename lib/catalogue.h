@@ -28,7 +28,7 @@ struct catalogue_header {
 
 struct catalogue_row {
 	uint64_t octets;	/* on the wire, before dot-stuffing, after CRLF line endings: LIST's figure */
-	uint64_t offset;	/* mbox: where the message's bytes start on disk (after its From_ line); Maildir: 0 */
+	uint64_t offset;	/* mbox: where the message's bytes start on disk (after its From_ line); Maildir: what the worker knows the file by */
 	uint64_t length;	/* mbox: how many bytes on disk; Maildir: the file's size */
 	uint32_t uid;		/* where its unique-id starts in the ids */
 	uint32_t uid_length;

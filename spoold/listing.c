@@ -93,13 +93,14 @@ room_for(struct listing *l, size_t length)
 }
 
 int
-listing_add(struct listing *l, const char *name, size_t length)
+listing_add(struct listing *l, const char *name, size_t length, uint32_t inode)
 {
 	if (room_for(l, length) == -1)
 		return -1;
 	struct listing_entry *e = &l->entry[l->count++];
 	*e = (struct listing_entry){
 		.name = (uint32_t)l->names_length, .length = (uint16_t)length, .part = name[0] == 'n' ? PART_NEW : PART_CUR,
+		.inode = inode & 0xffffff,
 		.base = (uint16_t)listing_base(name + PART_PREFIX, length - PART_PREFIX),
 	};
 	arrival(name + PART_PREFIX, e->base, e);
@@ -107,6 +108,12 @@ listing_add(struct listing *l, const char *name, size_t length)
 	l->names[l->names_length + length] = '\0';
 	l->names_length += length + 1;
 	return 0;
+}
+
+uint32_t
+listing_inode(uint64_t number)
+{
+	return (uint32_t)(number % ((1u << LISTING_INODE_BITS) - 1)) + 1;
 }
 
 /* 1: a regular file; 0: something else; -1: it has gone. */
@@ -123,7 +130,7 @@ is_file(int directory, const struct dirent *d)
 }
 
 static int
-read_entries(DIR *d, const char *prefix, uint32_t *skipped, int (*each)(void *, const char *, size_t), void *data)
+read_entries(DIR *d, const char *prefix, uint32_t *skipped, int (*each)(void *, const char *, size_t, uint32_t), void *data)
 {
 	char name[PART_PREFIX + NAME_MAX + 1];
 	const struct dirent *e;
@@ -139,14 +146,15 @@ read_entries(DIR *d, const char *prefix, uint32_t *skipped, int (*each)(void *, 
 		if (file != 1)
 			continue;
 		memcpy(name + PART_PREFIX, e->d_name, n + 1);
-		if (each(data, name, PART_PREFIX + n) == -1)
+		if (each(data, name, PART_PREFIX + n, listing_inode(e->d_ino)) == -1)
 			return -1;
 	}
 	return errno == 0 ? 0 : -1;
 }
 
 int
-listing_each(int root, enum maildir_part part, uint32_t *skipped, int (*each)(void *data, const char *name, size_t length), void *data)
+listing_each(int root, enum maildir_part part, uint32_t *skipped,
+    int (*each)(void *data, const char *name, size_t length, uint32_t inode), void *data)
 {
 	int fd = openat(root, part == PART_NEW ? "new" : "cur", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -164,9 +172,9 @@ listing_each(int root, enum maildir_part part, uint32_t *skipped, int (*each)(vo
 }
 
 static int
-each_add(void *data, const char *name, size_t length)
+each_add(void *data, const char *name, size_t length, uint32_t inode)
 {
-	return listing_add(data, name, length);
+	return listing_add(data, name, length, inode);
 }
 
 int

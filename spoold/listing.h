@@ -14,7 +14,8 @@ struct listing_entry {
 	uint32_t name;		/* where in names: "cur/FILE", NUL ended */
 	uint16_t length;	/* of "cur/FILE" */
 	uint16_t base;		/* of FILE up to ':' */
-	uint8_t part;		/* enum maildir_part */
+	uint32_t part : 8;	/* enum maildir_part */
+	uint32_t inode : 24;	/* listing_inode() */
 };
 
 struct listing {
@@ -27,14 +28,20 @@ struct listing {
 #define PART_PREFIX 4		/* strlen("cur/") */
 
 /*
- * Calls `each` for the files of root's new/ or cur/, as the directory has them: "cur/FILE" (NUL ended, until it returns), which is -1 with errno
- * to end it. One that is missing has none; dot files are not mail. *skipped counts what is not a regular file. 0, or -1 with errno.
+ * Calls `each` for the files of root's new/ or cur/, as the directory has them: "cur/FILE" (NUL ended, until it returns) and listing_inode(),
+ * which is -1 with errno to end it. One that is missing has none; dot files are not mail. *skipped counts what is not a regular file. 0, or -1 with errno.
  */
-int listing_each(int root, enum maildir_part part, uint32_t *skipped, int (*each)(void *data, const char *name, size_t length), void *data);
+int listing_each(int root, enum maildir_part part, uint32_t *skipped,
+    int (*each)(void *data, const char *name, size_t length, uint32_t inode), void *data);
 /* Adds the files of root's new/ or cur/; one that is missing has none. Dot files are not mail. 0, or -1 with errno. */
 int listing_read(struct listing *l, int root, enum maildir_part part);
 /* Adds one name, "cur/FILE". 0, or -1 with ENOMEM. */
-int listing_add(struct listing *l, const char *name, size_t length);
+int listing_add(struct listing *l, const char *name, size_t length, uint32_t inode);
+/*
+ * What is kept of an inode's number: another file under the same name nearly always differs in it. Never 0.
+ */
+#define LISTING_INODE_BITS 20
+uint32_t listing_inode(uint64_t number);
 /*
  * By arrival (second and microsecond in the name, then the name). A base name that is there twice is kept once, as it
  * is in cur/.

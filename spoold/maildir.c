@@ -84,7 +84,7 @@ maildir_open(struct maildrop *m)
 	if (d == NULL)
 		return maildrop_fail(m, "memory");
 	m->of_store = d;
-	*d = (struct maildir){ .root = -1, .part = { -1, -1 }, .session = SESSION_LOCK_NONE, .archive = -1 };
+	*d = (struct maildir){ .root = -1, .part = { -1, -1 }, .session = SESSION_LOCK_NONE, .archive = -1, .trusted = UINT64_MAX };
 	if ((result = maildir_directories(m, d)) != 0) {
 		m->missing = result == 1;
 		return result == 1 ? 0 : -1;
@@ -133,8 +133,10 @@ maildir_fetch(struct maildrop *m, uint32_t index, struct place *p)
 		p->length = im.length;
 		return 0;
 	}
-	if (p->fd != -1)
+	if (p->fd != -1) {
 		close(p->fd);
+		maildir_doubt(m, index);
+	}
 	m->failure = FAILURE_VANISHED;
 	return -1;
 }
@@ -242,6 +244,7 @@ maildir_close(struct maildrop *m)
 		if (fds[i] != -1)
 			close(fds[i]);
 	listing_free(&d->listing);
+	free(d->wrong);
 	free(d);
 	m->of_store = NULL;
 }

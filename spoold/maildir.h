@@ -36,6 +36,10 @@ struct maildir {
 	struct session_lock session;
 	struct listing listing;		/* what is there, as of `listed` */
 	struct stamp listed[PART_COUNT];
+	uint64_t trusted;		/* what was written to after this moment (ms) was measured too soon after that to be believed */
+	uint64_t newest;		/* when the last of all messages was written to */
+	bool anew;			/* new/ or cur/ is another directory than it was: no file is known by its name */
+	uint8_t *wrong;			/* a bit a message: it is not as long as it was said to be; NULL: none */
 	bool changed;			/* the cache does not know it as it is */
 	int archive;			/* the archive's cur/; -1: messages are removed */
 	char id[SESSION_ID_SIZE];	/* part of the names in tmp/ */
@@ -58,6 +62,12 @@ const char *maildir_find(struct maildir *d, const char *tried);
 int maildir_open_file(const struct maildir *d, const char *name);
 /* Delivery makes links for a moment, of the user's own files; one of another's file is not mail. */
 bool maildir_foreign_link(const struct stat *st);
+/*
+ * Notes that a message was not what LIST said of it, so that maildir_correct() measures it: at the end of a session, so that the next has it
+ * right.
+ */
+void maildir_doubt(struct maildrop *m, uint32_t index);
+void maildir_correct(struct maildrop *m, struct maildir *d);
 /* Adds the message of a listing's entry to an inventory; `old` (may be NULL) may know it. 1; 0: there is no message. */
 int maildir_add(struct maildrop *m, struct maildir *d, const struct listing_entry *e, struct inventory *old, struct inventory *to);
 

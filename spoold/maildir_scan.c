@@ -15,6 +15,52 @@
 #include "wire.h"
 
 #define NO_MESSAGE UINT32_MAX
+#define YOUNG_MS 5000		/* who writes a file under its own name is hardly ever idle for longer */
+
+/*
+ * What tells that a file is still the one that was measured: of its inode's number, which the listing has, so that one that was put in its place is
+ * noticed at no cost; and when it was last written to, in ms. It is a row's `offset`, and 0 in what was remembered by a version without it.
+ */
+#define MARK_MS_BITS 42
+_Static_assert(MARK_MS_BITS + LISTING_INODE_BITS < 63, "a mark and a length do not add up to too much");
+
+static uint64_t
+mark_make(uint32_t inode, uint64_t ms)
+{
+	return (uint64_t)inode << MARK_MS_BITS | ms;
+}
+
+static uint32_t
+mark_inode(uint64_t mark)
+{
+	return (uint32_t)(mark >> MARK_MS_BITS);
+}
+
+static uint64_t
+mark_ms(uint64_t mark)
+{
+	return mark & (((uint64_t)1 << MARK_MS_BITS) - 1);
+}
+
+static uint64_t
+written_ms(const struct stat *st)
+{
+	return st->st_mtim.tv_sec > 0 ? mark_ms((uint64_t)st->st_mtim.tv_sec * 1000 + (uint64_t)st->st_mtim.tv_nsec / 1000000) : 0;
+}
+
+/* What was written to after this was written to too shortly before the stamps were taken, or since. */
+static uint64_t
+trusted_until(const struct stamp stamps[static PART_COUNT])
+{
+	uint64_t until = UINT64_MAX;
+
+	for (int i = 0; i < PART_COUNT; i++) {
+		int64_t ms = stamps[i].taken / 1000000 - YOUNG_MS;
+		if (stamps[i].inode != 0 && (ms < 0 || (uint64_t)ms < until))
+			until = ms < 0 ? 0 : (uint64_t)ms;
+	}
+	return until;
+}
 
 static int
 stamps_take(const struct maildir *d, struct stamp stamps[static PART_COUNT])
@@ -135,6 +181,7 @@ measure_file(struct maildrop *m, const struct maildir *d, const char *name, int 
 	}
 	im->length = (uint64_t)st.st_size;
 	im->octets = octets;
+	im->offset = written_ms(&st);
 	if (*fd == -1 && im->length == size)
 		return 1;
 	if (*fd == -1 && (found = open_measured(d, name, fd)) != 1)
@@ -144,7 +191,7 @@ measure_file(struct maildrop *m, const struct maildir *d, const char *name, int 
 	return measure_content(*fd, st.st_size, u, im) == 0 ? 1 : -1;
 }
 
-/* Size and octets. 1; 0: it is no message (any more, or that we may read); -1 with errno. */
+/* Size, octets and, as the offset, when it was last written to. 1; 0: it is no message (any more, or that we may read); -1 with errno. */
 static int
 measure(struct maildrop *m, const struct maildir *d, const char *name, size_t base, struct inventory_message *im)
 {
@@ -163,19 +210,38 @@ measure(struct maildrop *m, const struct maildir *d, const char *name, size_t ba
 	return result;
 }
 
-/* Adds what is in a file. What is known already by its base name is not looked at. 1; 0: there is no message; -1. */
+/* Looks: is a file still as it was when it was measured? One that is not there under this name any more will be looked for when it is wanted. */
+static bool
+is_untouched(const struct maildir *d, const char *name, const struct inventory_message *im)
+{
+	struct stat st;
+
+	if (fstatat(d->root, name, &st, AT_SYMLINK_NOFOLLOW) == -1)
+		return errno == ENOENT;
+	return S_ISREG(st.st_mode) && !maildir_foreign_link(&st) && (uint64_t)st.st_size == im->length && written_ms(&st) == mark_ms(im->offset);
+}
+
+/* The same, and mostly without a look. */
+static bool
+is_as_measured(const struct maildir *d, const char *name, uint32_t inode, const struct inventory_message *im)
+{
+	return im->offset == 0 || (mark_inode(im->offset) == inode && !d->anew && mark_ms(im->offset) <= d->trusted) ||
+	    is_untouched(d, name, im);
+}
+
+/* Adds what is in a file. What is known already by its base name, and is still that file, is not read. 1; 0: there is no message; -1. */
 static int
-add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length, struct inventory *old, struct inventory *to)
+add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length, uint32_t inode, struct inventory *old, struct inventory *to)
 {
 	size_t base = listing_base(name + PART_PREFIX, length - PART_PREFIX);
 	struct inventory_message im = { 0 };
 	struct uidl_id id;
 	uint32_t known = old != NULL ? inventory_find(old, name + PART_PREFIX, base) : NO_MESSAGE;
 
-	if (known != NO_MESSAGE) {
-		if (inventory_get(old, known, &im) == -1)
-			return -1;
-	} else {
+	if (known != NO_MESSAGE && inventory_get(old, known, &im) == -1)
+		return -1;
+	if (known == NO_MESSAGE || !is_as_measured(d, name, inode, &im)) {
+		im = (struct inventory_message){ 0 };
 		int found = measure(m, d, name, base, &im);
 		if (found != 1)
 			return found;
@@ -183,7 +249,10 @@ add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length
 		im.uid = id.text;
 		im.uid_length = id.length;
 	}
-	im.offset = 0;
+	uint64_t ms = mark_ms(im.offset);
+	if (ms > d->newest)
+		d->newest = ms;
+	im.offset = mark_make(inode, ms);
 	im.name = name;
 	im.name_length = length;
 	return inventory_add(to, &im) == -1 ? -1 : 1;
@@ -192,7 +261,7 @@ add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length
 int
 maildir_add(struct maildrop *m, struct maildir *d, const struct listing_entry *e, struct inventory *old, struct inventory *to)
 {
-	return add_named(m, d, listing_name(&d->listing, e), e->length, old, to);
+	return add_named(m, d, listing_name(&d->listing, e), e->length, e->inode, old, to);
 }
 
 /* The arrival of a message in an inventory that is not in order yet. */
@@ -333,11 +402,11 @@ struct first {
 };
 
 static int
-first_add(void *data, const char *name, size_t length)
+first_add(void *data, const char *name, size_t length, uint32_t inode)
 {
 	struct first *f = data;
 
-	return add_named(f->m, f->d, name, length, f->before, f->to);
+	return add_named(f->m, f->d, name, length, inode, f->before, f->to);
 }
 
 /* Everything, of which nothing is known. As maildir_list: what was there twice is kept once, and cur/ is read again if it changed meanwhile. */
@@ -507,6 +576,27 @@ maildir_find(struct maildir *d, const char *tried)
 	return e != NULL ? listing_name(&d->listing, e) : "";
 }
 
+/*
+ * Has nobody written since to those files that had just been written to when they were measured? They are few, or this is the first time since many
+ * came.
+ */
+static bool
+young_untouched(struct maildir *d, struct inventory *inv)
+{
+	struct inventory_message im;
+	bool same = true;
+
+	d->newest = 0;
+	for (uint32_t i = 0; same && i < inventory_count(inv); i++) {
+		uint64_t ms = mark_ms(inventory_row(inv, i)->offset);
+		if (ms > d->newest)
+			d->newest = ms;
+		if (ms > d->trusted)
+			same = inventory_get(inv, i, &im) == 0 && is_untouched(d, im.name, &im);
+	}
+	return same;
+}
+
 /* What has changed since the cache was written, and only that, is read. */
 static int
 maildir_scan_known(struct maildrop *m, struct maildir *d, struct inventory *old)
@@ -514,9 +604,16 @@ maildir_scan_known(struct maildrop *m, struct maildir *d, struct inventory *old)
 	bool same[PART_COUNT];
 	int done = 0;
 
-	for (int i = 0; i < PART_COUNT; i++)
-		same[i] = stamp_compare(cache_stamp(m->cache, (unsigned)i), &m->seen[i]) == STAMP_SAME;
+	for (int i = 0; i < PART_COUNT; i++) {
+		const struct stamp *then = cache_stamp(m->cache, (unsigned)i);
+		same[i] = stamp_compare(then, &m->seen[i]) == STAMP_SAME;
+		d->anew = d->anew || (then->inode != 0 && then->inode != m->seen[i].inode);
+	}
+	d->trusted = trusted_until((const struct stamp[]){ *cache_stamp(m->cache, PART_NEW), *cache_stamp(m->cache, PART_CUR) });
+	same[PART_CUR] = same[PART_CUR] && young_untouched(d, old);
 	if (same[PART_NEW] && same[PART_CUR]) {
+		/* once they have been looked at, that is remembered */
+		d->changed = d->newest > d->trusted;
 		m->inventory = old;
 		return 0;
 	}
@@ -529,10 +626,85 @@ maildir_scan_known(struct maildrop *m, struct maildir *d, struct inventory *old)
 		return -1;
 	}
 	memcpy(m->seen, d->listed, sizeof d->listed);
+	d->newest = 0;
 	int result = scan_all(m, d, old), saved = errno;
 	inventory_free(old);
 	errno = saved;
 	return result;
+}
+
+/* A worker that lingers: is all as it left it? */
+static bool
+maildir_unchanged(struct maildrop *m, struct maildir *d)
+{
+	d->trusted = trusted_until(m->kept->seen);
+	if (!maildrop_unchanged(m))
+		return false;
+	if (!m->kept->young)
+		return true;
+	if (young_untouched(d, m->inventory)) {
+		m->kept->young = d->newest > trusted_until(m->seen);
+		return true;
+	}
+	inventory_free(m->inventory);
+	m->inventory = NULL;
+	return false;
+}
+
+void
+maildir_doubt(struct maildrop *m, uint32_t index)
+{
+	struct maildir *d = m->of_store;
+
+	if (d->wrong == NULL)
+		d->wrong = calloc((size_t)maildrop_count(m) / 8 + 1, 1);
+	if (d->wrong != NULL)	/* else the next time that it is wanted */
+		d->wrong[index / 8] |= (uint8_t)(1u << index % 8);
+}
+
+/* By its content, whatever its name says. What cannot be measured now stays as it was. */
+static void
+correct_one(struct maildrop *m, struct maildir *d, uint32_t index)
+{
+	struct inventory_message im;
+	char name[PART_PREFIX + NAME_MAX + 1];
+	struct stat st;
+
+	if (inventory_get(m->inventory, index, &im) == -1)
+		return;
+	snprintf(name, sizeof name, "%.*s", (int)im.name_length, im.name);
+	int fd = maildir_open_file(d, name);
+	if (fd == -1 && errno == ENOENT) {
+		const char *now = maildir_find(d, name);
+		fd = now[0] != '\0' ? maildir_open_file(d, now) : -1;
+	}
+	if (fd == -1)
+		return;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && !maildir_foreign_link(&st) && measure_content(fd, st.st_size, NULL, &im) == 0) {
+		im.offset = mark_make(listing_inode(st.st_ino), written_ms(&st));
+		im.name = name;
+		if (inventory_change(m->inventory, index, &im) == 0)
+			d->changed = true;
+	}
+	close(fd);
+}
+
+void
+maildir_correct(struct maildrop *m, struct maildir *d)
+{
+	uint32_t count = maildrop_count(m);
+	uint8_t *none = d->wrong != NULL ? calloc((size_t)count + 1, 1) : NULL;
+	/* the one that was published stays as it is */
+	struct inventory *now = none != NULL ? inventory_without(m->inventory, none) : NULL;
+
+	if (now != NULL)
+		m->inventory = now;
+	for (uint32_t i = 0; now != NULL && i < count; i++)
+		if ((d->wrong[i / 8] >> i % 8 & 1) != 0)
+			correct_one(m, d, i);
+	free(none);
+	free(d->wrong);
+	d->wrong = NULL;
 }
 
 int
@@ -553,8 +725,10 @@ maildir_scan(struct maildrop *m)
 	}
 	if (stamps_take(d, m->seen) == -1)
 		return maildrop_fail(m, "stat");
-	if (maildrop_unchanged(m))
+	if (maildir_unchanged(m, d))
 		return 0;
+	d->trusted = UINT64_MAX;
+	d->newest = 0;
 	if (maildrop_cache(m) == NULL)
 		return maildrop_fail(m, "cache");
 	if ((old = cache_load(m->cache)) != NULL)
@@ -563,6 +737,7 @@ maildir_scan(struct maildrop *m)
 		result = scan_first(m, d);
 	if (result == -1)
 		return maildrop_fail(m, "scan");
+	m->kept->young = d->newest > trusted_until(m->seen);
 	if (d->listing.skipped > 0)
 		log_text(LOG_WARNING, "%s: %u entries of new/ and cur/ are not files and were left out", m->path, (unsigned)d->listing.skipped);
 	/* most sessions never need it again */

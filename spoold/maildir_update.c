@@ -549,6 +549,7 @@ move_to_cur(const struct maildir *d, const char *name, size_t length, char *to, 
 static void
 settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct act *a)
 {
+	maildir_correct(m, d);
 	uint32_t count = maildrop_count(m), next = 0;
 	uint8_t *gone = calloc((size_t)count + 1, 1), *read_ones = calloc((size_t)count + 1, 1);
 	struct inventory *now = NULL;
@@ -577,7 +578,7 @@ settle(struct maildrop *m, struct maildir *d, const uint8_t *marks, struct act *
 	}
 	for (int i = 0; i < PART_COUNT; i++)
 		if (a->dirty[i])
-			m->seen[i] = (struct stamp){ 0 };
+			m->seen[i].mtime = m->seen[i].ctime = 0;
 	free(gone);
 	free(read_ones);
 }
@@ -713,6 +714,7 @@ maildir_remember(struct maildrop *m)
 	if (!d->looked)
 		sweep_left(d);
 	d->looked = true;
+	maildir_correct(m, d);
 	if (d->changed && (maildrop_cache(m) == NULL || cache_store(m->cache, m->inventory, m->seen) == -1))
 		log_text(LOG_INFO, "the cache could not be written: %s", strerror(errno));
 	d->changed = false;

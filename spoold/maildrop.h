@@ -87,6 +87,7 @@ struct kept {
 	struct stamp seen[2];
 	uint64_t context;		/* uidl_context() */
 	enum maildrop_kind kind;
+	bool young;			/* Maildir: some of it was measured so soon after it was written to that it is looked at again */
 };
 
 struct maildrop {

@@ -492,9 +492,11 @@ serve_one(void)
 	if (n == 1 && in->header.type != MESSAGE_LEAVE && in->header.type != MESSAGE_RELEASE)
 		opened_tell();
 	if (n != 1) {
-		/* Closed without UPDATE: nothing is changed. */
-		if (!maildrop.missing)
+		/* Closed without UPDATE: nothing is changed. What was found to be wrong is remembered: it may be why. */
+		if (!maildrop.missing) {
+			maildrop.store->remember(&maildrop);
 			maildrop.store->release(&maildrop);
+		}
 		if (n == -1 && errno == EPROTO)
 			log_text(LOG_ERR, "pop3d sent what is no message: the session is over");
 		opened_tell();

@@ -244,6 +244,25 @@ def test_message_renamed_in_the_session(postern):
     assert len(os.listdir(path / "cur")) == 1
 
 
+def test_message_grows_where_it_lies(postern):
+    """Long after it came, and no directory says so: a client that gives up over it finds it right the next time."""
+    path = postern.user("u", "maildir", MESSAGES)
+    first = sorted((path / "cur").iterdir())[0]
+    os.utime(first, (1700000000, 1700000000))
+    postern.start()
+    with postern.connect("u") as c:
+        c.list()
+        assert c.quit().startswith(b"+OK")
+    with open(first, "ab") as f:
+        f.write(b"appended\n")
+    with postern.connect("u") as c:
+        c.err(b"RETR 1")
+    postern.daemon("pop3d").wait_line("event=session", "user=u", "end=client-gone")
+    with postern.connect("u") as c:
+        assert c.list()[1] == len(c.retr(1)) == len(wire(MESSAGES[0] + b"appended\n"))
+        assert c.quit().startswith(b"+OK")
+
+
 def test_message_becomes_shorter_while_it_is_fetched(postern, store):
     """The connection ends without the closing dot, and the process by itself: what it was looking at is no longer there."""
     big = b"Subject: big\n\n" + b"0123456789abcde\n" * 1024 * 1024 * 2

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -310,6 +311,139 @@ fetch_finds_again(void **state)
 	close_drop();
 }
 
+/* As one that came long ago. */
+static void
+put_old(const char *name, const char *text)
+{
+	static const struct timespec then[2] = { { .tv_sec = 1700000000 }, { .tv_sec = 1700000000 } };
+
+	put(name, text);
+	assert_int_equal(utimensat(root, name, then, 0), 0);
+}
+
+/* Until what changes now has another time than what was changed before. */
+static void
+time_goes_by(void)
+{
+	static const struct timespec most = { .tv_nsec = 60000000 };
+
+	nanosleep(&most, NULL);
+}
+
+static void
+assert_message(uint32_t index, uint64_t length, uint64_t octets)
+{
+	struct place p;
+
+	assert_int_equal(inventory_row(m.inventory, index)->length, length);
+	assert_int_equal(inventory_row(m.inventory, index)->octets, octets);
+	assert_int_equal(maildrop_fetch(&m, index + 1, &p), 0);
+	assert_int_equal(p.length, length);
+	close(p.fd);
+}
+
+/* As close_drop, in a worker that has another session. */
+static void
+leave_drop(void)
+{
+	m.store->remember(&m);
+	close(m.catalogue);
+	maildrop_close(&m);
+	kept.again = false;	/* the stub has a journal to look for, which one that lingers does not */
+}
+
+/* Other files under the names of those that are known; of one of them nothing differs that a directory tells. */
+static void
+replaced(void **state)
+{
+	(void)state;
+	put_old("cur/1.h:2,", "one\n");
+	put_old("cur/2.h:2,", "two\n");
+	put_old("cur/3.h:2,", "three\n");
+	open_drop();
+	close_drop();
+	put("tmp/x", "one, and more than there was\n");
+	put("tmp/y", "\n\n\n\n");
+	assert_int_equal(renameat(root, "tmp/x", root, "cur/1.h:2,"), 0);
+	assert_int_equal(renameat(root, "tmp/y", root, "cur/2.h:2,"), 0);
+	open_drop();
+	assert_message(0, 29, 30);
+	assert_message(1, 4, 8);
+	assert_message(2, 6, 7);
+	close_drop();
+	/* all of it from a backup */
+	assert_int_equal(renameat(root, "cur", root, "tmp/cur") | mkdirat(root, "cur", 0700), 0);
+	put_old("cur/1.h:2,", "one\n");
+	put_old("cur/2.h:2,", "two\n");
+	put_old("cur/3.h:2,", "one, two, three\n");
+	open_drop();
+	assert_message(0, 4, 5);
+	assert_message(1, 4, 5);
+	assert_message(2, 16, 17);
+	close_drop();
+	empty("tmp/cur");
+}
+
+/* Seen when half of it was written to its place: the rest is seen, too, though no directory tells of it. */
+static void
+half_written(void **state)
+{
+	(void)state;
+	for (int lingers = 0; lingers < 2; lingers++) {
+		put_old("cur/1.h:2,", "one\n");
+		put("cur/2.h:2,", "the first");
+		time_goes_by();
+		open_drop();
+		assert_message(1, 9, 11);
+		(lingers ? leave_drop : close_drop)();
+		put("cur/2.h:2,", "the first\nand the rest\n");
+		open_drop();
+		assert_message(0, 4, 5);
+		assert_message(1, 23, 25);
+		close_drop();
+		open_drop();
+		assert_message(1, 23, 25);
+		close_drop();
+		assert_int_equal(unlinkat(root, "cur/1.h:2,", 0) | unlinkat(root, "cur/2.h:2,", 0), 0);
+	}
+}
+
+/* What was written to long after it came is not noticed before it is wanted. It is right the next time. */
+static void
+grown_in_place(void **state)
+{
+	struct place p;
+	struct tally t;
+
+	(void)state;
+	for (int updates = 0; updates < 2; updates++) {
+		put_old("cur/1.h:2,", "one\n");
+		put_old("cur/2.h,S=4,W=5:2,", "two\n");
+		put_old("cur/3.h:2,", "three\n");
+		time_goes_by();
+		open_drop();
+		close_drop();
+		put("cur/1.h:2,", "one\nand more\n");
+		put("cur/2.h,S=4,W=5:2,", "two\nand more\n");
+		open_drop();
+		for (uint32_t n = 1; n <= 2; n++) {
+			assert_int_equal(maildrop_fetch(&m, n, &p), -1);
+			assert_int_equal(m.failure, FAILURE_VANISHED);
+		}
+		assert_int_equal(renameat(root, "cur/2.h,S=4,W=5:2,", root, "cur/2.h,S=4,W=5:2,S"), 0);
+		if (updates)
+			assert_int_equal(update("--D", &t), 0);
+		close_drop();
+		open_drop();
+		assert_message(0, 13, 15);
+		assert_message(1, 13, 15);
+		if (!updates)
+			assert_message(2, 6, 7);
+		close_drop();
+		assert_int_equal(unlinkat(root, "cur/1.h:2,", 0) | unlinkat(root, "cur/2.h,S=4,W=5:2,S", 0), 0);
+	}
+}
+
 static void
 updates(void **state)
 {
@@ -540,6 +674,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(moves_and_arrivals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sizes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(fetch_finds_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(replaced, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(half_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(grown_in_place, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(updates, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(recovery, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(left_in_tmp, set_up, tear_down),
