@@ -101,7 +101,7 @@ static const struct rule rules[] = {
 	NUMBER(FETCH_AHEAD, fetch_ahead, count, FETCH_AHEAD_MAX)
 	NUMBER(UPDATE_FAILED, update_failed, failure, FAILURE_COUNT - 1)
 	FLAG(CLAIM, claim, held)
-	FLAG(CLAIMED, claimed, ended) FLAG(CLAIMED, claimed, journal)
+	FLAG(CLAIMED, claimed, ended) NUMBER(CLAIMED, claimed, journal, JOURNAL_LEFT_COUNT - 1)
 	NUMBER(PRIVILEGED, privileged, what, PRIVILEGED_COUNT - 1)
 	NUMBER(DONE, done, what, PRIVILEGED_COUNT - 1)
 	NUMBER(HANDED, handed, what, PRIVILEGED_COUNT - 1)

@@ -301,13 +301,20 @@ struct body_update_failed {
 struct body_claim {
 	uint64_t device;
 	uint64_t inode;
+	int64_t born;			/* when the file was made, in seconds since the epoch; 0 if not known */
 	uint32_t held;			/* 1: I have its session lock; 0: somebody else has, since when? */
 	uint32_t zero;
 };
 struct body_claimed {
 	int64_t since;			/* held 0: since when the other session has it; 0 if not known */
 	uint32_t ended;			/* held 0: 1 if the other session was told to end (takeover): try again */
-	uint32_t journal;		/* held 1: 1 if there may be a journal that an earlier UPDATE left: JOURNAL_FIND */
+	uint32_t journal;		/* held 1: enum journal_left */
+};
+enum journal_left {
+	JOURNAL_NONE,
+	JOURNAL_OURS,			/* an earlier UPDATE may have left one: JOURNAL_FIND */
+	JOURNAL_OTHERS,			/* one has, when the mbox was another uid's: it may not be served, and the parent has logged why */
+	JOURNAL_LEFT_COUNT
 };
 
 /*

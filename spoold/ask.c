@@ -83,23 +83,24 @@ ask_maildrop(const char *path, uint32_t kind)
 }
 
 static void
-claim(struct message *m, dev_t device, ino_t inode, bool held)
+claim(struct message *m, dev_t device, ino_t inode, int64_t born, bool held)
 {
 	message_start(m, MESSAGE_CLAIM);
 	m->body.claim.device = device;
 	m->body.claim.inode = inode;
+	m->body.claim.born = born;
 	m->body.claim.held = held;
 	tell(m);
 	answer(parent, m, MESSAGE_CLAIMED, MESSAGE_CLAIMED);
 }
 
-bool
-ask_claim(dev_t device, ino_t inode)
+uint32_t
+ask_claim(dev_t device, ino_t inode, int64_t born)
 {
 	struct message *m = &question;
 
-	claim(m, device, inode, true);
-	return m->body.claimed.journal == 1;
+	claim(m, device, inode, born, true);
+	return m->body.claimed.journal;
 }
 
 bool
@@ -107,7 +108,7 @@ ask_since(dev_t device, ino_t inode, int64_t *since)
 {
 	struct message *m = &question;
 
-	claim(m, device, inode, false);
+	claim(m, device, inode, 0, false);
 	*since = m->body.claimed.since;
 	return m->body.claimed.ended == 1;
 }

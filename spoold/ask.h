@@ -17,8 +17,8 @@ void ask_open(int fd);
 void ask_resolved(const struct grant *g);
 void ask_maildrop(const char *path, uint32_t kind);
 
-/* I have the lock of this file. Returns whether an earlier UPDATE may have left a journal. */
-bool ask_claim(dev_t device, ino_t inode);
+/* I have the lock of this file, which was made at `born` (0: not known). What an earlier UPDATE has left of a journal: enum journal_left. */
+uint32_t ask_claim(dev_t device, ino_t inode, int64_t born);
 /* Somebody else has. Returns whether it was told to end (try again); *since is 0 if not known. */
 bool ask_since(dev_t device, ino_t inode, int64_t *since);
 

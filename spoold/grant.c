@@ -33,6 +33,9 @@
 #include "privilege.h"
 #include "system.h"
 
+#define KEY_SIZE	(sizeof ((struct holding *)0)->key)
+#define INODE_SIZE	(sizeof ((struct leftover *)0)->inode)
+
 static int journals = -1, caches = -1;	/* state-dir/journal and state-dir/cache */
 
 /* mkdir -p. */
@@ -307,16 +310,28 @@ file_name(char name[static NAME_MAX + 1], const struct holding *h, const char *s
 }
 
 /*
+ * A third name says which journal an mbox with this device and inode has, whatever its path and its owner are by then. A device may have another
+ * number after a boot: so this is beside the key, and not instead of it. False if there is no such name.
+ */
+static bool
+inode_name(char name[static INODE_SIZE], const struct holding *h)
+{
+	snprintf(name, INODE_SIZE, "%llx-%llx.inode", (unsigned long long)h->device, (unsigned long long)h->inode);
+	return h->known && h->kind == MAILDROP_MBOX;
+}
+
+/*
  * Beside the journal, a symbolic link that leads nowhere says whose it is: made in one step, and no worker can write
  * it.
  */
 static int
 asroot_owner_note(const struct holding *h)
 {
-	char name[NAME_MAX + 1], note[PATH_SIZE + 32], there[sizeof note];
+	char name[NAME_MAX + 1], inode[INODE_SIZE], note[PATH_SIZE + INODE_SIZE + 32], there[sizeof note];
 
 	file_name(name, h, "owner");
-	snprintf(note, sizeof note, "%u %u %s", (unsigned)h->gid, (unsigned)h->kind, h->path);
+	bool known = inode_name(inode, h);
+	snprintf(note, sizeof note, "%u %u %s%s%s", (unsigned)h->gid, (unsigned)h->kind, known ? inode : "", known ? " " : "", h->path);
 	if (symlinkat(note, journals, name) == 0)
 		return 0;
 	if (errno != EEXIST)
@@ -325,6 +340,40 @@ asroot_owner_note(const struct holding *h)
 	if (n == (ssize_t)strlen(note) && memcmp(there, note, (size_t)n) == 0)
 		return 0;
 	return unlinkat(journals, name, 0) == 0 && symlinkat(note, journals, name) == 0 ? 0 : errno;
+}
+
+/* The file under state-dir/journal that is said to be the journal of this mbox. */
+static bool
+asroot_inode_read(const struct holding *h, char file[static NAME_MAX + 1])
+{
+	char name[INODE_SIZE];
+	ssize_t n = inode_name(name, h) ? readlinkat(journals, name, file, NAME_MAX) : -1;
+
+	file[n > 0 ? n : 0] = '\0';
+	return n > 0 && strchr(file, '/') == NULL;
+}
+
+/* One that is there was left: had it a journal, nobody could have opened this mbox. */
+static int
+asroot_inode_write(const char *name, const char *file)
+{
+	char there[NAME_MAX + 1];
+	ssize_t n = readlinkat(journals, name, there, sizeof there);
+
+	if (n == (ssize_t)strlen(file) && memcmp(there, file, (size_t)n) == 0)
+		return 0;
+	if (n != -1 && unlinkat(journals, name, 0) == -1)
+		return errno;
+	return symlinkat(file, journals, name) == 0 ? 0 : errno;
+}
+
+static int
+asroot_inode_note(const struct holding *h)
+{
+	char name[INODE_SIZE], file[NAME_MAX + 1];
+
+	file_name(file, h, "journal");
+	return inode_name(name, h) ? asroot_inode_write(name, file) : 0;
 }
 
 static int
@@ -340,22 +389,14 @@ asroot_journal_find(struct holding *h, int *fd)
 	return 0;
 }
 
-uint32_t
-asroot_journal_left(const struct holding *h)
-{
-	char name[NAME_MAX + 1];
-	struct stat st;
-
-	file_name(name, h, "journal");
-	return h->key[0] == '\0' || fstatat(journals, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
-}
-
 static int
 asroot_journal_make(struct holding *h, int *fd)
 {
 	char name[NAME_MAX + 1];
 	int error = asroot_owner_note(h);
 
+	if (error == 0)
+		error = asroot_inode_note(h);
 	if (error != 0)
 		return error;
 	file_name(name, h, "journal");
@@ -366,12 +407,48 @@ asroot_journal_make(struct holding *h, int *fd)
 	return fsync(journals) == 0 ? 0 : errno;
 }
 
-/* The journal has this name no more. */
-static void
-asroot_journal_gone(struct holding *h)
+/* What the note beside a journal says. */
+static bool
+asroot_owner_read(const char *key, struct leftover *l)
 {
-	char name[NAME_MAX + 1];
+	char name[NAME_MAX + 1], note[PATH_SIZE + INODE_SIZE + 32];
+	unsigned uid, gid, kind;
+	int at = 0, end = 0;
 
+	snprintf(name, sizeof name, "%.63s.owner", key);
+	ssize_t n = readlinkat(journals, name, note, sizeof note - 1);
+	if (n <= 0 || sscanf(key, "%u-", &uid) != 1)
+		return false;
+	note[n] = '\0';
+	if (sscanf(note, "%u %u %n", &gid, &kind, &at) != 2 || at == 0 || kind >= MAILDROP_COUNT)
+		return false;
+	l->inode[0] = '\0';
+	if (note[at] != '/' && sscanf(note + at, "%63[^/ ] %n", l->inode, &end) == 1)
+		at += end;
+	if (note[at] != '/')
+		return false;
+	l->uid = uid;
+	l->gid = gid;
+	l->kind = kind;
+	return string_copy(l->path, sizeof l->path, note + at);
+}
+
+/*
+ * The journal has this name no more; if it is kept as `aside`, whoever opens the mbox that it was made for still finds it: that one may
+ * have another path by now, where this path has another file.
+ */
+static void
+asroot_journal_gone(struct holding *h, const char *aside)
+{
+	char name[NAME_MAX + 1], ours[INODE_SIZE];
+	struct leftover was;
+
+	if (asroot_owner_read(h->key, &was) && was.inode[0] != '\0') {
+		if (aside == NULL || (inode_name(ours, h) && strcmp(ours, was.inode) == 0))
+			unlinkat(journals, was.inode, 0);
+		else if (asroot_inode_write(was.inode, aside) != 0)
+			log_text(LOG_ERR, "journal/%s under state-dir cannot be written", was.inode);
+	}
 	file_name(name, h, "owner");
 	unlinkat(journals, name, 0);
 	h->journal = false;
@@ -389,7 +466,7 @@ asroot_journal_drop(struct holding *h)
 	file_name(name, h, "journal");
 	if (unlinkat(journals, name, 0) == -1 && errno != ENOENT)
 		return errno;
-	asroot_journal_gone(h);
+	asroot_journal_gone(h, NULL);
 	return 0;
 }
 
@@ -403,8 +480,79 @@ asroot_journal_set_aside(struct holding *h)
 	if (renameat(journals, name, journals, aside) == -1)
 		return errno;
 	log_text(LOG_ERR, "the journal of %s was not acted on and is kept as journal/%s under state-dir", h->path, aside);
-	asroot_journal_gone(h);
+	asroot_journal_gone(h, aside);
 	return 0;
+}
+
+/* Is there a file of this name beside the journals, or can that not be known? */
+static bool
+asroot_journal_is(const char *file, struct stat *st)
+{
+	*st = (struct stat){ 0 };
+	return fstatat(journals, file, st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+bool
+asroot_journal_may_be(const struct holding *h)
+{
+	char file[NAME_MAX + 1];
+	struct stat st;
+
+	file_name(file, h, "journal");
+	return h->key[0] == '\0' || asroot_journal_is(file, &st) || (asroot_inode_read(h, file) && asroot_journal_is(file, &st));
+}
+
+static void
+key_of(char key[static KEY_SIZE], const char *file)
+{
+	snprintf(key, KEY_SIZE, "%.*s", (int)strcspn(file, "."), file);
+}
+
+/* The mbox has been renamed since: its journal gets the name that goes with its path now. 0 or an errno. */
+static int
+asroot_journal_rename(struct holding *h, const char *from)
+{
+	char key[KEY_SIZE], name[NAME_MAX + 1];
+	int error = asroot_owner_note(h);
+
+	if (error != 0)
+		return error;
+	file_name(name, h, "journal");
+	if (renameat(journals, from, journals, name) == -1)
+		return errno;
+	log_text(LOG_NOTICE, "%s: its journal was made when it had another path: journal/%s under state-dir, now journal/%s", h->path, from, name);
+	error = asroot_inode_note(h);
+	key_of(key, from);
+	snprintf(name, sizeof name, "%s.owner", key);
+	if (strstr(from, ".aside-") == NULL && strcmp(key, h->key) != 0)
+		unlinkat(journals, name, 0);
+	return fsync(journals) == 0 ? error : errno;
+}
+
+#define BORN_LATER_S 600	/* than a journal was written; clocks may differ by so much */
+
+uint32_t
+asroot_journal_left(struct holding *h, int64_t born)
+{
+	char file[NAME_MAX + 1], key[KEY_SIZE];
+	struct leftover was;
+	struct stat st;
+	unsigned uid;
+
+	file_name(file, h, "journal");
+	if (h->key[0] == '\0' || asroot_journal_is(file, &st))
+		return JOURNAL_OURS;
+	/* a file that was made later has the inode of one that is gone */
+	if (!asroot_inode_read(h, file) || !asroot_journal_is(file, &st) || (st.st_mtime != 0 && born > st.st_mtime + BORN_LATER_S))
+		return JOURNAL_NONE;
+	if (sscanf(file, "%u-", &uid) == 1 && uid == h->uid && asroot_journal_rename(h, file) == 0)
+		return JOURNAL_OURS;
+	key_of(key, file);
+	bool known = asroot_owner_read(key, &was);
+	log_text(LOG_ERR, "%s is not served: an UPDATE of it was cut off when it was %s of uid %.*s (journal/%s under state-dir). "
+	    "Give it that owner and path again, run spoolctl recover, and then make it what it is to be", h->path,
+	    known ? was.path : "another file", (int)strcspn(key, "-"), key, file);
+	return JOURNAL_OTHERS;
 }
 
 static int
@@ -596,40 +744,25 @@ asroot_release(struct holding *h)
 		asroot_dotlock_remove(h);
 }
 
-static bool
-leftover_read(const char *key, struct leftover *l)
-{
-	char name[NAME_MAX + 1], note[PATH_SIZE + 32];
-	unsigned uid, gid, kind;
-	int at = 0;
-
-	snprintf(name, sizeof name, "%.63s.owner", key);
-	ssize_t n = readlinkat(journals, name, note, sizeof note - 1);
-	if (n <= 0 || sscanf(key, "%u-", &uid) != 1)
-		return false;
-	note[n] = '\0';
-	if (sscanf(note, "%u %u %n", &gid, &kind, &at) != 2 || at == 0 || kind >= MAILDROP_COUNT || note[at] != '/')
-		return false;
-	l->uid = uid;
-	l->gid = gid;
-	l->kind = kind;
-	return string_copy(l->path, sizeof l->path, note + at);
-}
-
 #define OWNER_STALE_S 3600
 
 /* A note without a journal was left between the one and the other. Another spoold may be about to make the journal to a young one. */
 static void
-asroot_tidy_owner(const char *owner, size_t key)
+asroot_tidy(const char *note)
 {
-	char name[NAME_MAX + 1];
+	size_t n = strlen(note), key = n > 6 ? n - 6 : 0;
+	char file[NAME_MAX + 1];
 	struct stat st;
+	ssize_t length;
 
-	if (fstatat(journals, owner, &st, AT_SYMLINK_NOFOLLOW) == -1 || st.st_mtime > time(NULL) - OWNER_STALE_S)
+	if (strcmp(note + key, ".owner") == 0)
+		snprintf(file, sizeof file, "%.*s.journal", (int)(key < KEY_SIZE ? key : KEY_SIZE), note);
+	else if (strcmp(note + key, ".inode") == 0 && (length = readlinkat(journals, note, file, sizeof file - 1)) > 0)
+		file[length] = '\0';
+	else
 		return;
-	snprintf(name, sizeof name, "%.*s.journal", (int)key, owner);
-	if (fstatat(journals, name, &st, AT_SYMLINK_NOFOLLOW) == -1 && errno == ENOENT)
-		unlinkat(journals, owner, 0);
+	if (fstatat(journals, note, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime <= time(NULL) - OWNER_STALE_S && !asroot_journal_is(file, &st))
+		unlinkat(journals, note, 0);
 }
 
 uint32_t
@@ -647,17 +780,16 @@ asroot_leftovers(void (*each)(const struct leftover *, void *), void *data)
 		return 0;
 	}
 	while ((e = readdir(d)) != NULL) {
-		char key[sizeof ((struct holding *)0)->key];
+		char key[KEY_SIZE];
 		struct leftover l;
 		size_t n = strlen(e->d_name);
-		if (n > 6 && n - 6 < sizeof key && strcmp(e->d_name + n - 6, ".owner") == 0)
-			asroot_tidy_owner(e->d_name, n - 6);
+		asroot_tidy(e->d_name);
 		if (n < 9 || n - 8 >= sizeof key || strcmp(e->d_name + n - 8, ".journal") != 0)
 			continue;
 		memcpy(key, e->d_name, n - 8);
 		key[n - 8] = '\0';
 		count++;
-		if (leftover_read(key, &l))
+		if (asroot_owner_read(key, &l))
 			each(&l, data);
 		else
 			log_text(LOG_ERR, "journal/%s under state-dir: it is not known whose it is; left alone", e->d_name);

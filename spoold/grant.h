@@ -53,6 +53,9 @@ struct holding {
 	char mbox[PATH_SIZE];
 	char path[PATH_SIZE];		/* canonical, as the worker says */
 	char key[64];			/* UID-HASH: names its files under state-dir; empty until path is known */
+	bool known;			/* of an mbox: what follows, as the worker said before it had read any of it */
+	dev_t device;
+	ino_t inode;
 	bool journal;			/* a journal was made or found, and not dropped */
 	int kept;			/* locked.h's, of this worker; -1 */
 	bool dotlock;			/* made by us and not yet removed */
@@ -66,8 +69,13 @@ void asroot_hold(struct holding *h, const char *path, uint32_t kind);
 int asroot_privileged(struct holding *h, uint32_t what, pid_t worker, int *fd);
 /* What is answered to PRIVILEGED: HANDED with `fd`, which stays the caller's, or, if that is -1, DONE with `error`. */
 void privileged_answer(struct message *m, uint32_t what, int error, int fd);
-/* 1 if a journal may have been left for it, which PRIVILEGED_JOURNAL_FIND then has; 0. */
-uint32_t asroot_journal_left(const struct holding *h);
+/*
+ * What an earlier UPDATE has left of a journal for it: enum journal_left, JOURNAL_OTHERS logged. An mbox that was renamed has its
+ * journal under another key: then it gets this one.
+ */
+uint32_t asroot_journal_left(struct holding *h, int64_t born);
+/* May one have been left for what has been claimed, under whatever key? Changes nothing. */
+bool asroot_journal_may_be(const struct holding *h);
 /*
  * After the worker is gone: its dotlock, and what keeps its locks. Both stay if an UPDATE is unfinished: the recovery
  * takes them over.
@@ -79,6 +87,7 @@ struct leftover {
 	uid_t uid;
 	gid_t gid;
 	uint32_t kind;
+	char inode[64];			/* the name that goes by the inode, beside the journal; empty: there is none */
 	char path[PATH_SIZE];
 };
 /* Calls `each` for every journal under state-dir. Returns how many. */

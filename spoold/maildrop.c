@@ -108,6 +108,15 @@ canonical(struct maildrop *m, int fd)
 	string_copy(m->path, sizeof m->path, path);
 }
 
+/* When the file was made; 0 if that cannot be known. */
+static int64_t
+born_at(int fd)
+{
+	struct statx st;
+
+	return statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) == 0 && (st.stx_mask & STATX_BTIME) != 0 ? st.stx_btime.tv_sec : 0;
+}
+
 int
 maildrop_ready(struct maildrop *m, int fd, int directory, dev_t device, ino_t inode)
 {
@@ -116,10 +125,13 @@ maildrop_ready(struct maildrop *m, int fd, int directory, dev_t device, ino_t in
 		ask_maildrop(m->path, m->store->kind);
 	else if (strcmp(m->path, m->kept->path) != 0 || m->store->kind != m->kept->kind)
 		return 1;
-	m->journal = ask_claim(device, inode);
+	uint32_t left = ask_claim(device, inode, m->store->kind == MAILDROP_MBOX ? born_at(fd) : 0);
+	m->journal = left != JOURNAL_NONE;
 	/* then the parent has kept the session, for one that was not here when it was made */
 	if (m->kept->again && m->journal)
 		return 1;
+	if (left == JOURNAL_OTHERS)
+		return maildrop_refuse(m, FAILURE_TEMPORARY, "an UPDATE of it was cut off when it was another uid's, and is to be finished first");
 	m->claimed = true;
 	m->uidl = uidl_open(m->conf->uidl_format, m->store->kind, directory);
 	if (m->uidl == NULL)

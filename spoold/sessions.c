@@ -633,6 +633,26 @@ claim_held(const struct session *me, const struct body_claim *claim, struct body
 			answer->ended = 1;
 }
 
+/*
+ * enum journal_left. What is believed of which file it is was said before any mail was read, by the first session; one that
+ * lingered leaves another file, and recovery, to another.
+ */
+static uint32_t
+claim_journal(struct session *s, const struct body_claim *claim)
+{
+	struct holding *h = &s->holding;
+	bool same = h->known && h->device == (dev_t)claim->device && h->inode == (ino_t)claim->inode;
+
+	if (s->handed != -1)
+		return !same || asroot_journal_may_be(h) ? JOURNAL_OURS : JOURNAL_NONE;
+	if (!h->known) {
+		h->known = true;
+		h->device = (dev_t)claim->device;
+		h->inode = (ino_t)claim->inode;
+	}
+	return asroot_journal_left(h, claim->born);
+}
+
 static void
 on_claim(struct peer *p, struct message *in)
 {
@@ -644,9 +664,8 @@ on_claim(struct peer *p, struct message *in)
 		s->claimed = true;
 		s->device = in->body.claim.device;
 		s->inode = in->body.claim.inode;
-		m->body.claimed.journal = asroot_journal_left(&s->holding);
-		/* one that lingered leaves recovery to another */
-		if (s->handed != -1 && m->body.claimed.journal == 0) {
+		m->body.claimed.journal = claim_journal(s, &in->body.claim);
+		if (s->handed != -1 && m->body.claimed.journal == JOURNAL_NONE) {
 			close(s->handed);
 			s->handed = -1;
 		}

@@ -21,7 +21,7 @@ static int dotlocks;		/* made and removed */
 void ask_open(int fd) { (void)fd; }
 void ask_resolved(const struct grant *g) { (void)g; }
 void ask_maildrop(const char *p, uint32_t kind) { (void)p; (void)kind; }
-bool ask_claim(dev_t device, ino_t inode) { (void)device; (void)inode; return true; }
+uint32_t ask_claim(dev_t device, ino_t inode, int64_t born) { (void)device; (void)inode; (void)born; return JOURNAL_OURS; }
 bool ask_since(dev_t device, ino_t inode, int64_t *since) { (void)device; (void)inode; *since = 0; return false; }
 
 void

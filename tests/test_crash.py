@@ -341,6 +341,70 @@ def test_the_answer_waits_for_the_cut(tools, postern):
         assert drop.look() == drop.expected(DELETIONS["all"][:6], False)
 
 
+def cut_off(tools, postern, user="crash", deleted="alternate"):
+    """A session and all of spoold are killed when everything is moved and nothing is truncated."""
+    spoold = postern.daemon("spoold")
+    c = postern.connect(user)
+    for number in DELETIONS[deleted]:
+        c.ok(b"DELE %d" % number)
+    (worker, _), = harness.children(spoold.pid)
+    answer, ended = quit_under(tools, "@ftruncate", c, worker, spoold.pid)
+    assert ended[0] == "killed" and not answer.startswith(b"+OK")
+    assert spoold.process.wait(harness.TIMEOUT) == -signal.SIGKILL
+    spoold.wait_gone(10)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["", "and-there-is-another"])
+def test_renamed_after_the_crash(tools, postern, again):
+    """An mbox that has another path by now has its journal all the same; also if a new mbox has been made where it was."""
+    drop = Drop(postern, "mbox")
+    postern.start()
+    cut_off(tools, postern)
+    drop.age_dotlock()
+    moved = drop.path.rename(drop.path.with_name("moved"))
+    postern.add("moved", "mbox:%s" % moved)
+    if again:
+        postern.mbox("crash", [NEW])
+    postern.start("spoold")
+    if again:
+        assert seen(postern) == [harness.wire(NEW)]
+    with postern.connect("moved") as c:
+        count = c.stat()[0]
+        assert c.quit().startswith(b"+OK")
+    assert (count, moved.read_bytes()) == (4, drop.expected(DELETIONS["alternate"], False))
+    await_workers(postern)
+    assert not list((postern.dir / "state/journal").iterdir())
+
+
+def test_of_another_owner_after_the_crash(tools, make_postern, stage):
+    """It is not served half moved, and the log says what to do, which helps."""
+    postern = make_postern({"spoold": {"linger-workers": 0, "mbox-locks": "fcntl"}}, stage=stage)
+    postern.mail.chmod(0o777)
+    alice, bob = stage.USERS["alice"], stage.USERS["bob"]
+    path = postern.mbox("crash", MESSAGES, uid=alice)
+    postern.add("crash", "mbox:%s" % path, uid=alice)
+    postern.start()
+    cut_off(tools, postern)
+    os.chown(path, bob, bob)
+    postern.authctl("del", "crash")
+    postern.add("crash", "mbox:%s" % path, uid=bob)
+    postern.start("spoold")
+    spoold = postern.daemon("spoold")
+    half = path.read_bytes()
+    with pytest.raises(AssertionError, match=re.escape("SYS/TEMP")):
+        postern.connect("crash")
+    assert b"uid %d" % alice in spoold.wait_line("is not served", "spoolctl recover").encode()
+    assert path.read_bytes() == half
+    os.chown(path, alice, alice)
+    argv = [str(x) for x in postern.argv("spoolctl", "recover")]
+    subprocess.run(postern.stage.argv(argv), check=True, timeout=harness.TIMEOUT)
+    os.chown(path, bob, bob)
+    with postern.connect("crash") as c:
+        assert c.stat()[0] == 4
+        assert c.quit().startswith(b"+OK")
+    assert path.read_bytes() == harness.mbox([m for i, m in enumerate(MESSAGES, 1) if i not in DELETIONS["alternate"]])
+
+
 def test_parent_killed(tools, postern, store):
     """Only spoold's parent is killed, at any call of a worker at QUIT, which goes on: another spoold keeps off until it has ended, and then all
     is as it was or as it was to be."""
