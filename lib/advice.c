@@ -8,6 +8,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+__attribute__((format(printf, 5, 0)))
 static void
 advice_say(const struct advice *a, const char *section, const char *key, bool mistake, const char *format, va_list ap)
 {
