@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "password.h"
 #include "privilege.h"
 #include "scram.h"
 #include "system.h"
@@ -255,6 +256,7 @@ command_run(const struct conf *c, const struct command *command, int argc, char 
 {
 	struct arguments a = { .cost = hash_cost_default, .iterations = SCRAM_ITERATIONS };
 	int option, words = 0;
+	char name[USER_SIZE];
 
 	optind = 0;
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -273,6 +275,10 @@ command_run(const struct conf *c, const struct command *command, int argc, char 
 		a.word[words++] = argv[optind];
 	if (optind < argc || words < command->words)
 		return used_wrongly(command);
+	/* a name that is kept in another form than authd looks for would never be found */
+	a.typed = a.word[0];
+	if (words > 0 && command->run != command_import && name_prepare(name, a.typed))
+		a.word[0] = name;
 	return command->run(c, &a);
 }
 

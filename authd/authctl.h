@@ -13,7 +13,8 @@
 
 /* What the command line says after the command. */
 struct arguments {
-	const char *word[3];		/* USER NAME, USER FINGERPRINT, or FORMAT FILE */
+	const char *word[3];		/* USER NAME, USER FINGERPRINT, or FORMAT FILE; USER as authd takes it */
+	const char *typed;		/* word[0] as it was typed */
 	struct account account;		/* --maildrop, --uid, --server-copy */
 	bool account_given, uid_given, copy_given;
 	struct hash_cost cost;		/* --opslimit, --memlimit */

@@ -12,6 +12,7 @@
 
 #include "authctl.h"
 #include "hash.h"
+#include "password.h"
 #include "system.h"
 
 /* What a line says. */
@@ -89,7 +90,7 @@ take_uid(struct entry *e, const char *text)
 static const char *
 take_name(struct entry *e, const char *name)
 {
-	if (name == NULL || store_name_check(name) != NULL || !string_copy(e->name, sizeof e->name, name))
+	if (name == NULL || !name_prepare(e->name, name) || store_name_check(e->name) != NULL)
 		return "not a user name";
 	return NULL;
 }

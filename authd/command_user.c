@@ -176,6 +176,8 @@ command_add(const struct conf *c, const struct arguments *a)
 	if (result == 0)
 		result = put_new(c, a, &u);
 	sodium_memzero(&u, sizeof u);
+	if (result == 0 && strcmp(a->word[0], a->typed) != 0)
+		complain("note: the name is kept as every login has it after SASLprep (RFC 4013): %s", a->word[0]);
 	if (result == 0)
 		warn_owner(c, a);
 	return result;
@@ -308,17 +310,30 @@ command_passwd(const struct conf *c, const struct arguments *a)
 	return result;
 }
 
+/* One whom an older authctl has kept in a form that no login has can still be removed, by that very form. */
+static const char *
+name_to_remove(const struct conf *c, const struct arguments *a)
+{
+	static struct store_user u;
+	struct account account;
+	bool kept = strcmp(a->word[0], a->typed) != 0 && look(c, a->typed, &u, &account) == 1;
+
+	sodium_memzero(&u, sizeof u);
+	return kept ? a->typed : a->word[0];
+}
+
 int
 command_del(const struct conf *c, const struct arguments *a)
 {
 	static struct store_user u;
 	struct account account;
 	struct store_edit e;
+	const char *name = name_to_remove(c, a);
 
-	if (begin_user(c, a->word[0], &e, &u, &account) != 0)
+	if (begin_user(c, name, &e, &u, &account) != 0)
 		return 1;
 	sodium_memzero(&u, sizeof u);
-	if (edit_remove(&e, a->word[0]) == 0)
+	if (edit_remove(&e, name) == 0)
 		return edit_commit(&e, EDIT_REMOVES) == 0 ? 0 : complain_store(c);
 	complain_store(c);
 	edit_abandon(&e);

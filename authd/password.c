@@ -47,3 +47,19 @@ password_prepare(char *to, const char *from)
 	if (password_is_prepared(from) || (!prepare(to, PASSWORD_SIZE, from, 0) && !prepare(to, PASSWORD_SIZE, from, GSASL_ALLOW_UNASSIGNED)))
 		string_copy(to, PASSWORD_SIZE, from);
 }
+
+bool
+name_prepare(char to[static USER_SIZE], const char *from)
+{
+	char *prepared = NULL;
+	bool fits;
+
+	if (password_is_prepared(from))
+		return string_copy(to, USER_SIZE, from);
+	if (gsasl_saslprep(from, 0, &prepared, NULL) == GSASL_OK)
+		fits = string_copy(to, USER_SIZE, prepared);
+	else
+		fits = string_copy(to, USER_SIZE, from);
+	gsasl_free(prepared);
+	return fits;
+}

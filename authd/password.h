@@ -1,4 +1,4 @@
-/* What every password goes through, when it is set and when it is given. */
+/* What every password and every name goes through, when it is set and when it is given. */
 #ifndef POSTERN_AUTHD_PASSWORD_H
 #define POSTERN_AUTHD_PASSWORD_H
 
@@ -17,5 +17,8 @@ void password_prepare(char *to, const char *from);
 
 /* Has it a form that every client makes of it? One of SCRAM may refuse one that has not. */
 bool password_has_form(const char *text);
+
+/* The same for a user name, which stays as it is if it cannot be prepared. False if it does not fit. */
+bool name_prepare(char to[static USER_SIZE], const char *from);
 
 #endif

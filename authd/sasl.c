@@ -38,19 +38,7 @@ static const struct conf *conf;
 bool
 sasl_name(char *to, const char *from)
 {
-	char *prepared = NULL;
-	bool fits;
-
-	if (from == NULL)
-		return false;
-	if (password_is_prepared(from))
-		return string_copy(to, USER_SIZE, from);
-	if (gsasl_saslprep(from, 0, &prepared, NULL) == GSASL_OK)
-		fits = string_copy(to, USER_SIZE, prepared);
-	else
-		fits = string_copy(to, USER_SIZE, from);
-	gsasl_free(prepared);
-	return fits;
+	return from != NULL && name_prepare(to, from);
 }
 
 bool

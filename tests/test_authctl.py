@@ -169,3 +169,36 @@ def test_an_import_leaves_out_one_with_an_odd_password(p):
     p.start()
     for user, password in (("a", "pass-a"), ("z", "pass-z"), ("latin", "caf\udce9-caf\udce9")):
         p.authctl("test", user, password=password)
+
+
+# names
+
+def listed(p):
+    return {u["user"] for u in json.loads(p.authctl("list", "--json").stdout)}
+
+
+def test_names_are_kept_as_logins_have_them(p):
+    """Whatever form was typed, whoever has that name logs in with any form of it."""
+    box = p.maildir("box", MESSAGES)
+    done = p.authctl("add", "jose\u0301", "--maildrop", "maildir:%s" % box, *CHEAP, password=PASSWORD)
+    assert "note: the name is kept as" in done.stderr.decode() and "jos\u00e9" in done.stderr.decode()
+    p.authctl("add", "full\uff21", "--maildrop", "maildir:%s" % box, *CHEAP, password=PASSWORD)
+    assert listed(p) == {"u", "jos\u00e9", "fullA"}
+    assert b"is there already" in p.authctl("add", "jos\u00e9", *CHEAP, password=PASSWORD, check=False).stderr
+    p.start()
+    for name in ("jose\u0301", "jos\u00e9", "full\uff21", "fullA"):
+        assert logins(p, name, PASSWORD) >= {"PASS", "LOGIN", "PLAIN"}, name
+        p.authctl("test", name, password=PASSWORD)
+    for command in (("lock", ), ("unlock",), ("app", "list"), ("secret",), ("client-config",), ("passwd", *CHEAP), ("set", "--uid", "4711"), ("del",)):
+        p.authctl(*command, "jose\u0301", password=PASSWORD)
+    assert listed(p) == {"u", "fullA"}
+    refused = p.authctl("add", "a\uff0fb", *CHEAP, password=PASSWORD, check=False)
+    assert refused.returncode == 1 and b"a/b: not a user name" in refused.stderr
+
+
+def test_imported_names_are_kept_as_logins_have_them(p):
+    path = p.dir / "passwd"
+    path.write_text("jose\u0301:{PLAIN}%s::::::\n" % PASSWORD)
+    p.own(path)
+    p.authctl("import", "dovecot", path, *CHEAP)
+    assert listed(p) == {"u", "jos\u00e9"}
