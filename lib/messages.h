@@ -260,6 +260,11 @@ struct body_messages {
 	uint64_t lengths[FETCHED_TOGETHER];
 };
 
+/* POP3D: message number, as it was handed over, was not as many octets on the wire as the catalogue says. Not answered; the next session has it right. */
+struct body_differs {
+	uint32_t number;
+};
+
 /* POP3D, after QUIT: the descriptor is a sealed memfd of count bytes, each a set of enum mark. */
 struct body_update {
 	uint32_t count;
@@ -724,7 +729,8 @@ struct body_kept {
 	M(LEFT,		WORKER,		SPOOLD,		0, left) \
 	M(FETCH_AHEAD,	POP3D,		WORKER,		0, fetch_ahead) \
 	M(LOCKS,	WORKER,		WORKER,		1, locks) \
-	M(MESSAGES,	WORKER,		POP3D,		FETCHED_TOGETHER, messages)
+	M(MESSAGES,	WORKER,		POP3D,		FETCHED_TOGETHER, messages) \
+	M(DIFFERS,	POP3D,		WORKER,		0, differs)
 
 #define MESSAGE_ENUM(name, from, to, fds, body) MESSAGE_##name,
 enum message_type { MESSAGE_ROSTER(MESSAGE_ENUM) MESSAGE_COUNT };

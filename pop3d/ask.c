@@ -309,6 +309,16 @@ marks_seal(const unsigned char *marks, uint32_t count)
 }
 
 void
+ask_differs(int worker, uint32_t number)
+{
+	struct message m;
+
+	message_start(&m, MESSAGE_DIFFERS);
+	m.body.differs.number = number;
+	(void)message_send(worker, &m);		/* one that is gone is noticed at the next question */
+}
+
+void
 ask_spent(int worker, uint64_t octets, uint64_t messages)
 {
 	struct message m;

@@ -52,6 +52,9 @@ int ask_fetched(int worker, uint32_t number, struct message *answer);
 /* The same if it is there already; 0 as well if it is not. */
 int ask_fetched_now(int worker, uint32_t number, struct message *answer);
 
+/* This message was not what the catalogue says of it. */
+void ask_differs(int worker, uint32_t number);
+
 /* For the counters alone: what was sent to the client, and how many messages. Before ask_update, or at an end without it. */
 void ask_spent(int worker, uint64_t octets, uint64_t messages);
 

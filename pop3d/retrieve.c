@@ -113,9 +113,11 @@ was_whole(struct session *s, uint32_t number, const struct place *p, const struc
 	uint64_t sent = form->octets + (form->any && form->last != '\n' ? 2 : 0);
 
 	if (s->mbox == -1) {
-		if (m->whole && sent != octets)
+		if (m->whole && sent != octets) {
 			log_text(LOG_WARNING, "message %u has %llu octets, and its file's name or the cache said %llu", number,
 			    (unsigned long long)sent, (unsigned long long)octets);
+			ask_differs(s->worker, number);
+		}
 		return true;
 	}
 	if (m->whole && sent != octets)

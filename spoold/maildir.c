@@ -251,7 +251,7 @@ maildir_close(struct maildrop *m)
 
 const struct mailstore store_maildir = {
 	.kind = MAILDROP_MAILDIR, .name = "maildir",
-	.open = maildir_open, .scan = maildir_scan, .fetch = maildir_fetch, .update = maildir_update, .remember = maildir_remember,
+	.open = maildir_open, .scan = maildir_scan, .fetch = maildir_fetch, .doubt = maildir_doubt, .update = maildir_update, .remember = maildir_remember,
 	.older = maildir_older, .archived = maildir_archived, .archived_fetch = maildir_archived_fetch,
 	.release = maildir_release, .complete = maildir_complete, .untidy = maildir_untidy, .sweep = maildir_sweep, .close = maildir_close,
 };

@@ -254,6 +254,17 @@ maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p)
 	return m->store->fetch(m, number - 1, p);
 }
 
+void
+maildrop_doubt(struct maildrop *m, uint32_t number)
+{
+	uint32_t index = number - 1;
+
+	if (number == 0 || number > maildrop_shown(m) || m->store->doubt == NULL)
+		return;
+	if (m->view == NULL || view_index(m->view, number - 1, &index))
+		m->store->doubt(m, index);
+}
+
 /*
  * What server-copy makes of what the client did. A message that it retrieved or deleted is done with, for all policies
  * but as-client-says. One who may not delete takes nothing out of a maildrop.

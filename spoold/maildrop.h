@@ -63,6 +63,8 @@ struct mailstore {
 	int (*archived)(struct maildrop *m, int64_t than, struct inventory *to);
 	/* One of them, as fetch. */
 	int (*archived_fetch)(struct maildrop *m, const struct inventory_message *im, struct place *p);
+	/* Message `index` was not as long on the wire as it was said to be: the next session has it right. NULL: it cannot be. */
+	void (*doubt)(struct maildrop *m, uint32_t index);
 	/* Removes what is marked, durably. */
 	int (*update)(struct maildrop *m, const uint8_t *marks, struct tally *t);
 	/* After t->deferred, under the session lock. What fails is left to recovery. NULL: there is nothing left but to remember. */
@@ -140,6 +142,8 @@ uint32_t maildrop_shown(const struct maildrop *m);
 uint64_t maildrop_octets(const struct maildrop *m);
 /* number from 1. */
 int maildrop_fetch(struct maildrop *m, uint32_t number, struct place *p);
+/* It was not as long on the wire as the catalogue says. */
+void maildrop_doubt(struct maildrop *m, uint32_t number);
 /*
  * `marks` is what POP3D sent: a memfd of `count` octets that must be sealed. With no_delete none of them may be
  * deleted.

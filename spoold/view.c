@@ -66,14 +66,24 @@ view_octets(const struct view *v)
 	return inventory_octets(v->inventory);
 }
 
+bool
+view_index(const struct view *v, uint32_t index, uint32_t *inner)
+{
+	if (index < v->archived)
+		return false;
+	*inner = v->inner[index - v->archived];
+	return true;
+}
+
 int
 view_fetch(struct maildrop *m, uint32_t index, struct place *p)
 {
 	const struct view *v = m->view;
 	struct inventory_message im;
+	uint32_t inner;
 
-	if (index >= v->archived)
-		return m->store->fetch(m, v->inner[index - v->archived], p);
+	if (view_index(v, index, &inner))
+		return m->store->fetch(m, inner, p);
 	if (inventory_get(v->inventory, index, &im) == -1)
 		return maildrop_fail(m, "inventory");
 	return m->store->archived_fetch(m, &im, p);

@@ -6,6 +6,7 @@
 #ifndef POSTERN_SPOOLD_VIEW_H
 #define POSTERN_SPOOLD_VIEW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "maildrop.h"
@@ -20,6 +21,9 @@ uint64_t view_octets(const struct view *v);
 
 /* Message `index` of the view (from 0). As maildrop_fetch. */
 int view_fetch(struct maildrop *m, uint32_t index, struct place *p);
+
+/* Which of the maildrop's is message `index` of the view? False: it is in the archive. */
+bool view_index(const struct view *v, uint32_t index, uint32_t *inner);
 
 /* The marks of the view (view_count octets) as those of the maildrop (maildrop_count octets, all 0). What is in the archive stays there. */
 void view_marks(const struct view *v, const uint8_t *marks, uint8_t *all);

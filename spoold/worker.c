@@ -315,6 +315,12 @@ on_fetch_ahead(struct message *in)
 	}
 }
 
+static void
+on_differs(struct message *in)
+{
+	maildrop_doubt(&maildrop, in->body.differs.number);
+}
+
 static bool
 is_untidy(void)
 {
@@ -478,6 +484,7 @@ static const struct {
 } table[] = {
 	{ MESSAGE_FETCH, on_fetch }, { MESSAGE_UPDATE, on_update }, { MESSAGE_RELEASE, on_release },
 	{ MESSAGE_SPENT, on_spent }, { MESSAGE_LEAVE, on_leave }, { MESSAGE_FETCH_AHEAD, on_fetch_ahead },
+	{ MESSAGE_DIFFERS, on_differs },
 };
 
 static void

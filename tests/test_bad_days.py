@@ -263,6 +263,21 @@ def test_message_grows_where_it_lies(postern):
         assert c.quit().startswith(b"+OK")
 
 
+@pytest.mark.parametrize("user", ["u", "recent:u"])
+def test_name_says_wrong_octets(postern, user):
+    """A size that a file's name gives is believed until the message is fetched, and no longer than that."""
+    path = postern.user("u", "maildir", MESSAGES[:1])
+    name = path / "cur" / ("2000000000.M1P1.host,S=%d,W=%d:2,S" % (len(MESSAGES[1]), len(MESSAGES[1]) + 1))
+    name.write_bytes(MESSAGES[1])
+    postern.own(name)
+    postern.start()
+    for told in [len(MESSAGES[1]) + 1] + [len(wire(MESSAGES[1]))] * 2:
+        with postern.connect(user) as c:
+            assert c.list() == {1: len(wire(MESSAGES[0])), 2: told}
+            assert c.retr(2) == wire(MESSAGES[1])
+            assert c.quit().startswith(b"+OK")
+
+
 def test_message_becomes_shorter_while_it_is_fetched(postern, store):
     """The connection ends without the closing dot, and the process by itself: what it was looking at is no longer there."""
     big = b"Subject: big\n\n" + b"0123456789abcde\n" * 1024 * 1024 * 2

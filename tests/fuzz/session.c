@@ -62,6 +62,7 @@ void sandbox_enter(enum cell cell, const struct conf *c, const struct sandbox_pa
 int ask_reach(const struct conf *c, const char *name) { (void)c; (void)name; return -1; }
 int ask_keeper(int listener) { (void)listener; return -1; }
 bool ask_admitted(int listener, const char *client) { (void)listener; (void)client; return choice() != 255; }
+void ask_differs(int worker, uint32_t number) { (void)worker; (void)number; }
 void ask_spent(int worker, uint64_t octets, uint64_t messages) { (void)worker; (void)octets; (void)messages; }
 bool ask_fetch(int worker, uint32_t number) { (void)worker; return number >= 1 && number <= MESSAGES && choice() != 255; }
 bool ask_fetch_ahead(int worker, uint32_t number, uint32_t count)

@@ -61,6 +61,7 @@ stream_write(struct stream *stream, const char *data, size_t n, bool more)
 	return true;
 }
 
+void ask_differs(int worker, uint32_t number) { (void)worker; (void)number; }
 bool ask_fetch(int worker, uint32_t number) { (void)worker; (void)number; return true; }
 bool ask_fetch_ahead(int worker, uint32_t number, uint32_t count) { (void)worker; (void)number; (void)count; return true; }
 int ask_fetched_now(int worker, uint32_t number, struct message *answer) { return ask_fetched(worker, number, answer); }
