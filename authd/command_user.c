@@ -1,14 +1,12 @@
-/* authctl add, set, passwd, del, lock, unlock, list, test. */
+/* authctl add, set, passwd, del, lock, unlock, list. */
 #include <errno.h>
 #include <pwd.h>
-#include <security/pam_appl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "authctl.h"
 #include "log.h"
-#include "pam.h"
 #include "password.h"
 #include "privilege.h"
 #include "scram.h"
@@ -456,64 +454,4 @@ command_list(const struct conf *c, const struct arguments *a)
 		json_end(&l.json);
 	}
 	return 0;
-}
-
-enum tested { TESTED_NO, TESTED_YES, TESTED_TROUBLE };
-
-static enum tested
-test_db(const struct conf *c, const char *name, const char *password)
-{
-	static struct store_user u;
-	struct account account;
-	char *prepared = sodium_malloc(PASSWORD_SIZE);
-	int found = look(c, name, &u, &account), fits = -1;
-
-	if (found == 1 && prepared != NULL) {
-		password_prepare(prepared, password);
-		fits = u.hash[0] == '\0' ? 0 : hash_fits(u.hash, prepared);
-		if (fits == 1 && u.locked)
-			printf("db: the password is right, but %s is locked\n", name);
-		else
-			printf("db: %s\n", fits == 1 ? "the password is right" : fits == 0 ? "the password is wrong" :
-			    "the password could not be tried: not enough memory");
-	} else if (found == 0)
-		printf("db: no such user\n");
-	enum tested result = found == -1 || (found == 1 && fits == -1) ? TESTED_TROUBLE :
-	    found == 1 && fits == 1 && !u.locked ? TESTED_YES : TESTED_NO;
-	sodium_memzero(&u, sizeof u);
-	sodium_free(prepared);
-	return result;
-}
-
-static enum tested
-test_pam(const struct conf *c, const char *name, const char *password)
-{
-	char user[USER_SIZE];
-
-	if (!string_copy(user, sizeof user, name))
-		return TESTED_NO;
-	int code = pam_try(c->pam_service, user, password, "");
-	printf("pam: %s%s\n", code == PAM_SUCCESS ? "the password is right" : pam_strerror(NULL, code),
-	    code != PAM_SUCCESS && !privilege_is_root() ? " (not root: PAM may know only your own password)" : "");
-	return code == PAM_SUCCESS ? TESTED_YES : pam_denial(code) == DENIED_CREDENTIALS ? TESTED_NO : TESTED_TROUBLE;
-}
-
-int
-command_test(const struct conf *c, const struct arguments *a)
-{
-	char what[USER_SIZE + 32];
-	const char *wrong = store_name_check(a->word[0]);
-	enum tested tested = TESTED_NO;
-
-	if (wrong != NULL)
-		return complain("%s: not a user name; %s", a->word[0], wrong);
-	snprintf(what, sizeof what, "Password of %s", a->word[0]);
-	char *password = password_read(what, false);
-	if (password == NULL)
-		return 1;
-	for (uint32_t i = 0; i < c->stores.count && tested != TESTED_YES; i++)
-		tested = (c->stores.item[i] == STORE_DB ? test_db : test_pam)(c, a->word[0], password);
-	sodium_free(password);
-	printf("%s: %s\n", a->word[0], tested == TESTED_YES ? "ok" : "refused");
-	return tested == TESTED_YES ? 0 : 1;
 }

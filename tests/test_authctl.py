@@ -202,3 +202,43 @@ def test_imported_names_are_kept_as_logins_have_them(p):
     p.own(path)
     p.authctl("import", "dovecot", path, *CHEAP)
     assert listed(p) == {"u", "jos\u00e9"}
+
+
+# authctl test: what authd would say
+
+def tried(p, user, password):
+    """(what authctl test says, whether authd lets him in)"""
+    done = p.authctl("test", user, password=password, check=False)
+    with p.connect() as c:
+        c.ok(b"USER " + os.fsencode(user))
+        row = c.cmd(b"PASS " + os.fsencode(password))
+    assert done.stdout.endswith(b": ok\n" if done.returncode == 0 else b": refused\n")
+    return done.stdout.decode(), done.returncode == 0, b"[AUTH]" not in row
+
+
+def test_of_app_passwords(p):
+    """The typed forms, an expired one, a locked user, and none of another's."""
+    p.add("v")
+    text = p.authctl("app", "add", "u", "phone").stdout.decode().strip()
+    narrow = p.authctl("app", "add", "u", "narrow", "--from", "192.0.2.0/24").stdout.decode().strip()
+    p.start()
+    for typed in (text, text.upper().replace("-", " ")):
+        said, good, lets = tried(p, "u", typed)
+        assert good and lets and "the app password phone is right\n" in said
+    said, good, lets = tried(p, "u", narrow)
+    assert good and not lets and "nowhere but 192.0.2.0/24" in said     # this test is elsewhere
+    assert [x[1:] for x in (tried(p, "v", text), tried(p, "u", text[:-1] + ("a" if text[-1] != "a" else "b")))] == [(False, False)] * 2
+    p.authctl("lock", "u")
+    said, good, lets = tried(p, "u", text)
+    assert not good and not lets and "locked" in said
+
+
+@pytest.mark.root
+def test_of_a_user_who_is_locked_in_db_and_open_in_pam(make_postern, stage):
+    p = make_postern(stage=stage)
+    p.add("bob", password="another-8")
+    p.start()
+    assert tried(p, "bob", stage.passwords["bob"])[1:] == (True, True)
+    p.authctl("lock", "bob")
+    said, good, lets = tried(p, "bob", stage.passwords["bob"])
+    assert not good and not lets and "pam: the password is right, but bob is locked in db" in said
