@@ -39,6 +39,7 @@ struct maildir {
 	uint64_t trusted;		/* what was written to after this moment (ms) was measured too soon after that to be believed */
 	uint64_t newest;		/* when the last of all messages was written to */
 	bool anew;			/* new/ or cur/ is another directory than it was: no file is known by its name */
+	bool left_out[PART_COUNT];	/* a file of its own there is no message, and may become one without the directory being changed */
 	uint8_t *wrong;			/* a bit a message: it is not as long as it was said to be; NULL: none */
 	bool changed;			/* the cache does not know it as it is */
 	int archive;			/* the archive's cur/; -1: messages are removed */

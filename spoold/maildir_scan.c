@@ -146,13 +146,21 @@ name_tells(const char *base, size_t length, uint64_t *size, uint64_t *octets)
 	    *octets <= 2 * *size + 2;
 }
 
+static enum maildir_part
+part_of(const char *name)
+{
+	return name[0] == 'n' ? PART_NEW : PART_CUR;
+}
+
 /* Opens a message's file to be measured. 1; 0: it has gone, or may not be read; -1 with errno. */
 static int
-open_measured(const struct maildir *d, const char *name, int *fd)
+open_measured(struct maildir *d, const char *name, int *fd)
 {
 	*fd = maildir_open_file(d, name);
 	if (*fd != -1)
 		return 1;
+	if (errno == EACCES)
+		d->left_out[part_of(name)] = true;
 	if (errno != ENOENT)
 		log_text(LOG_WARNING, "left out %s: %s", name, strerror(errno));
 	return errno == ENOENT || errno == EACCES || errno == ELOOP || errno == ENXIO ? 0 : -1;
@@ -163,11 +171,11 @@ open_measured(const struct maildir *d, const char *name, int *fd)
  * `octets`. 1; 0: it is no message; -1 with errno.
  */
 static int
-measure_file(struct maildrop *m, const struct maildir *d, const char *name, int *fd, uint64_t size, uint64_t octets,
+measure_file(struct maildrop *m, struct maildir *d, const char *name, int *fd, uint64_t size, uint64_t octets,
     struct inventory_message *im)
 {
 	struct uidl *u = uidl_wants_content(m->uidl) ? m->uidl : NULL;
-	int part = d->part[name[0] == 'n' ? PART_NEW : PART_CUR], found;
+	int part = d->part[part_of(name)], found;
 	struct stat st;
 
 	if ((*fd != -1 ? fstat(*fd, &st) : part != -1 ? fstatat(part, name + PART_PREFIX, &st, AT_SYMLINK_NOFOLLOW) :
@@ -176,6 +184,7 @@ measure_file(struct maildrop *m, const struct maildir *d, const char *name, int 
 	if (!S_ISREG(st.st_mode))
 		return 0;
 	if (maildir_foreign_link(&st)) {
+		d->left_out[part_of(name)] = true;
 		log_text(LOG_WARNING, "left out %s: a hard link to a file of another user", name);
 		return 0;
 	}
@@ -193,7 +202,7 @@ measure_file(struct maildrop *m, const struct maildir *d, const char *name, int 
 
 /* Size, octets and, as the offset, when it was last written to. 1; 0: it is no message (any more, or that we may read); -1 with errno. */
 static int
-measure(struct maildrop *m, const struct maildir *d, const char *name, size_t base, struct inventory_message *im)
+measure(struct maildrop *m, struct maildir *d, const char *name, size_t base, struct inventory_message *im)
 {
 	uint64_t size = 0, octets = 0;
 	int fd = -1, result = 1;
@@ -737,6 +746,10 @@ maildir_scan(struct maildrop *m)
 		result = scan_first(m, d);
 	if (result == -1)
 		return maildrop_fail(m, "scan");
+	/* who may read it, or who has it, is no change of the directory: so that must not be known */
+	for (int i = 0; i < PART_COUNT; i++)
+		if (d->left_out[i])
+			m->seen[i].mtime = m->seen[i].ctime = 0;
 	m->kept->young = d->newest > trusted_until(m->seen);
 	if (d->listing.skipped > 0)
 		log_text(LOG_WARNING, "%s: %u entries of new/ and cur/ are not files and were left out", m->path, (unsigned)d->listing.skipped);

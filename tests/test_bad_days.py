@@ -107,6 +107,11 @@ def test_unreadable_message_in_a_maildir(postern):
         else:
             assert row.startswith(b"-ERR [SYS/")
     assert first.exists()
+    first.chmod(0o600)      # which is no change of the directory
+    for _ in range(2):
+        with postern.connect("u") as c:
+            assert [c.retr(n) for n in c.list()] == [wire(m) for m in MESSAGES]
+            assert c.quit().startswith(b"+OK")
 
 
 WRONG = ["directory", "fifo", "socket", "link to a directory", "broken link", "device"]

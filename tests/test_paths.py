@@ -166,6 +166,7 @@ def test_what_is_no_message_in_a_maildir(p, stage):
     p.daemon("spoold").wait_line("left out", "hard link")
     p.daemon("spoold").wait_line("4 entries", "are not files")
     theirs.unlink()
+    has(p, MINE, OTHERS)    # the only name of it now, of which the directory says nothing
 
 
 def test_what_changes_behind_the_worker(p, stage):
