@@ -22,6 +22,7 @@
 
 #define REPLACED_WAIT_MS	5000	/* for one that is missing and locked */
 #define REPLACED_PAUSE_MS	10
+#define HEAD_MAX		(128 << 10)	/* of the first message, with its header */
 
 /* Opens directory and splits the name off. 0, 1 if the directory is missing, -1. */
 static int
@@ -351,6 +352,29 @@ mbox_doubt(struct maildrop *m, struct mbox *b)
 	b->changed = b->doubted = true;
 }
 
+/* The first message is enough. */
+static int
+mbox_head_found(const struct scan_found *f, void *data)
+{
+	(void)f;
+	(void)data;
+	errno = ECANCELED;
+	return -1;
+}
+
+/* Before a scan that begins at `from`: what the head of the file says of the ids of them all. 0, or -1. */
+static int
+mbox_head(struct maildrop *m, const struct mbox *b, off_t from)
+{
+	struct scan s = { .fd = b->fd, .end = from < HEAD_MAX ? from : HEAD_MAX, .uidl = m->uidl, .each = mbox_head_found };
+
+	uidl_start(m->uidl);
+	if (uidl_wants_head(m->uidl) && mbox_scan(&s) == -1 && errno != ECANCELED)
+		return -1;
+	uidl_go_on(m->uidl);
+	return 0;
+}
+
 /* What follows the last message that is known: its end, and whether an empty line is behind it. */
 static int
 mbox_scan_tail(struct maildrop *m, struct mbox *b, struct inventory *old, off_t from, off_t size)
@@ -365,12 +389,17 @@ mbox_scan_tail(struct maildrop *m, struct mbox *b, struct inventory *old, off_t 
 		errno = EPROTO;
 		return -1;
 	}
+	if (mbox_head(m, b, from) == -1)
+		return -1;
 	inventory_inherit(old);
 	if (count > 0) {
 		const struct catalogue_row *row = inventory_row(old, count - 1);
 		s.after_blank = row->offset + row->length < (uint64_t)from;
 	}
-	return mbox_scan(&s);
+	if (mbox_scan(&s) == -1)
+		return -1;
+	errno = EPROTO;
+	return uidl_is_sure(m->uidl) ? 0 : -1;
 }
 
 static int
@@ -383,6 +412,7 @@ mbox_scan_all(struct maildrop *m, struct mbox *b, struct inventory *old, off_t s
 		return maildrop_fail(m, "memory");
 	m->inventory = g.inventory;
 	b->changed = true;
+	uidl_start(m->uidl);
 	if (mbox_scan(&s) == -1) {
 		if (errno == EPROTO)
 			return maildrop_refuse(m, FAILURE_KIND, "the file does not start with a From_ line: not an mbox");

@@ -308,6 +308,7 @@ mbox_archived(struct maildrop *m, int64_t than, struct inventory *to)
 		return errno == ENOENT ? 0 : -1;
 	int result = fstat(g.fd, &st);
 	s.end = st.st_size;
+	uidl_start(m->uidl);
 	if (result == 0 && s.end > 0 && (result = mbox_scan(&s)) == -1 && errno == EPROTO) {
 		log_text(LOG_WARNING, "the archive of %s is not an mbox: it is not shown", m->path);
 		result = 0;

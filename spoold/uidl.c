@@ -81,7 +81,9 @@ struct uidl {
 	/* of the mailbox: X-IMAPbase of its first message, or X-IMAP of the pseudo message */
 	uint64_t validity;
 	uint64_t last_uid;
-	uint64_t previous_uid;
+	uint64_t previous_uid;	/* that counted */
+	bool goes_on;		/* behind messages that were not read, so that the previous one is not known */
+	bool unsure;
 	/* of the message at hand */
 	bool reads_header;
 	bool in_header;
@@ -234,7 +236,7 @@ uidl_open(const char *format, enum maildrop_kind kind, int directory)
 		return NULL;
 	}
 	u->kind = kind;
-	u->first = true;
+	uidl_start(u);
 	u->scheme = n != NULL ? n->scheme : SCHEME_TEMPLATE;
 	const char *template = n != NULL ? n->template : format;
 	if (u->scheme == SCHEME_TEMPLATE)
@@ -271,6 +273,34 @@ bool
 uidl_wants_content(const struct uidl *u)
 {
 	return u->kind == MAILDROP_MAILDIR && u->reads_header;
+}
+
+void
+uidl_start(struct uidl *u)
+{
+	u->first = true;
+	u->validity = u->last_uid = u->previous_uid = 0;
+	u->goes_on = u->unsure = false;
+}
+
+bool
+uidl_wants_head(const struct uidl *u)
+{
+	return u->kind == MAILDROP_MBOX && u->scheme == SCHEME_TEMPLATE && template_has(u, "uv");
+}
+
+void
+uidl_go_on(struct uidl *u)
+{
+	u->goes_on = true;
+	/* a header that has no end yet may go on to say something of the mailbox */
+	u->unsure = u->in_header && uidl_wants_head(u);
+}
+
+bool
+uidl_is_sure(const struct uidl *u)
+{
+	return !u->unsure;
 }
 
 void
@@ -632,6 +662,7 @@ uid_settle(struct uidl *u, struct facts *f)
 	u->first = false;
 	if (u->uid <= u->previous_uid || u->uid > u->last_uid)
 		return;
+	u->unsure |= u->goes_on;
 	u->previous_uid = u->uid;
 	f->uid = u->uid;
 	f->validity = u->validity;

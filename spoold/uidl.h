@@ -60,6 +60,17 @@ void uidl_begin(struct uidl *u, const char *from_line, size_t length);
 void uidl_add(struct uidl *u, const char *data, size_t length);
 void uidl_end(struct uidl *u, struct uidl_id *id);
 
+/* What follows is another file, from its start: what was read of one before is forgotten. */
+void uidl_start(struct uidl *u);
+/*
+ * mbox: can the ids of messages depend on those before them? Then, to go on behind messages that are not read again: uidl_start(), the
+ * file's first message, or as much of it as its header, and uidl_go_on(). In the end uidl_is_sure() says whether all that followed got the
+ * id that it would have got if everything had been read.
+ */
+bool uidl_wants_head(const struct uidl *u);
+void uidl_go_on(struct uidl *u);
+bool uidl_is_sure(const struct uidl *u);
+
 /* A Maildir's message by its file name (with or without ":2,flags"; no directory). */
 bool uidl_wants_content(const struct uidl *u);
 void uidl_name(struct uidl *u, const char *name, size_t length, struct uidl_id *id);

@@ -588,18 +588,15 @@ touched_meanwhile(void **state)
 	close_drop();
 }
 
-/* What is appended to a line that has no end yet: what is found is what a scan of it all finds. */
-static void
-unfinished_lines(void **state)
-{
-	static const struct { const char *before, *more; } grown[] = {
-		{ A F "Subject: b\n\nno end", C }, { A F "Subject: b\n\nno end", "\n\n" C }, { A F "Subject: b\n\nno end", "\n" C },
-		{ A F "Subject: b", ": b\n\nb\n\n" C }, { A "From a@b Fri Jul  8", " 12:08:34 2011\n" H "\nb\n\n" C },
-		{ A F, H "\nb\n\n" C }, { A, C }, { A "From -\n", H "\nb\n" }, { A "\n", C }, { A "x\n", C }, { A "x\n", "\n" C },
-	};
+struct growth {
+	const char *before, *more;
+};
 
-	(void)state;
-	for (size_t i = 0; i < sizeof grown / sizeof *grown; i++) {
+/* What is found over a growth is what a scan of it all finds. */
+static void
+grown_is_found(const struct growth *grown, size_t count_of)
+{
+	for (size_t i = 0; i < count_of; i++) {
 		char uids[2][8][UID_MAX + 1];
 		uint32_t count[2];
 		unlink(cache_path);
@@ -620,6 +617,39 @@ unfinished_lines(void **state)
 		for (uint32_t n = 0; n < count[0]; n++)
 			assert_string_equal(uids[0][n], uids[1][n]);
 	}
+}
+
+/* What is appended to a line that has no end yet. */
+static void
+unfinished_lines(void **state)
+{
+	static const struct growth grown[] = {
+		{ A F "Subject: b\n\nno end", C }, { A F "Subject: b\n\nno end", "\n\n" C }, { A F "Subject: b\n\nno end", "\n" C },
+		{ A F "Subject: b", ": b\n\nb\n\n" C }, { A "From a@b Fri Jul  8", " 12:08:34 2011\n" H "\nb\n\n" C },
+		{ A F, H "\nb\n\n" C }, { A, C }, { A "From -\n", H "\nb\n" }, { A "\n", C }, { A "x\n", C }, { A "x\n", "\n" C },
+	};
+
+	(void)state;
+	grown_is_found(grown, sizeof grown / sizeof *grown);
+}
+
+/* Dovecot's ids: what a delivered message says of the mailbox, or of its own number there, counts no more than in a scan of it all. */
+static void
+forged_numbers(void **state)
+{
+#define X(base, uid, name) F base uid "Subject: " name "\n\nx\n\n"
+	static const struct growth grown[] = {
+		{ A B, X("X-IMAPbase: 99 1000\n", "X-UID: 5\n", "f") }, { A B, X("", "X-UID: 5\n", "f") },
+		{ X("X-IMAPbase: 7 9\n", "X-UID: 1\n", "a") X("", "X-UID: 4\n", "b"), X("", "X-UID: 5\n", "c") C },
+		{ X("X-IMAPbase: 7 9\n", "X-UID: 1\n", "a") X("", "X-UID: 4\n", "b"), X("", "X-UID: 3\n", "c") X("", "X-UID: 9\n", "d") },
+		{ X("X-IMAPbase: 7 9\n", "X-UID: 1\n", "a"), X("X-IMAPbase: 8 99\n", "X-UID: 10\n", "c") C },
+		{ P X("", "X-UID: 1\n", "a"), X("", "X-UID: 2\n", "c") }, { P, X("", "X-UID: 2\n", "c") X("", "X-UID: 3\n", "d") },
+	};
+
+	(void)state;
+	string_copy(conf.uidl_format, sizeof conf.uidl_format, "dovecot");
+	grown_is_found(grown, sizeof grown / sizeof *grown);
+	string_copy(conf.uidl_format, sizeof conf.uidl_format, "postern");
 }
 
 static void
@@ -651,7 +681,7 @@ main(void)
 		cmocka_unit_test_teardown(replaced, clean), cmocka_unit_test_teardown(no_room, clean),
 		cmocka_unit_test_teardown(inherited, clean), cmocka_unit_test_teardown(inherited_holds, clean),
 		cmocka_unit_test_teardown(fetch_doubts, clean), cmocka_unit_test_teardown(touched_meanwhile, clean),
-		cmocka_unit_test_teardown(unfinished_lines, clean),
+		cmocka_unit_test_teardown(unfinished_lines, clean), cmocka_unit_test_teardown(forged_numbers, clean),
 		cmocka_unit_test_teardown(ids, clean), cmocka_unit_test_teardown(sealed_marks_only, clean),
 	};
 
