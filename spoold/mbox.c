@@ -83,6 +83,11 @@ mbox_file(struct maildrop *m, struct mbox *b)
 		return maildrop_refuse(m, FAILURE_KIND, "not a regular file");
 	if (st.st_nlink > 1 && st.st_uid != m->grant->uid)
 		return maildrop_refuse(m, FAILURE_KIND, "a hard link to a file of another user");
+	/*
+	 * That we look at it is no reading: who polls has not seen what is new, and shells announce it as long as it was read before it was
+	 * changed. What is sent is read through the other description. One who does not own the file cannot have that.
+	 */
+	(void)fcntl(b->fd, F_SETFL, O_NONBLOCK | O_NOATIME);
 	b->device = st.st_dev;
 	b->inode = st.st_ino;
 	return 0;

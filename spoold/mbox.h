@@ -27,6 +27,7 @@ struct mbox {
 	ino_t inode;
 	bool changed;			/* the cache does not know it as it is */
 	bool doubted;			/* the inventory is not what is there: no stamp of the file is one of it */
+	bool unread;			/* its times say that there is mail that nobody has read */
 	bool replaced;			/* another file has its name now */
 	int archive;			/* server-copy = archive: where to; -1: beside the mbox, once it is needed */
 	int journal;			/* of the UPDATE; its blocks are given back when it is closed, at the very end; -1 */

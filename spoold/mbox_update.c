@@ -430,6 +430,16 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size, b
 	return maildrop_fail(m, outcome == JOURNAL_PENDING ? "update, which is to be finished later" : "update");
 }
 
+/* What is left in it is no new mail for having been moved: it was read after that, unless there was mail before that nobody had read. */
+static void
+mbox_times(const struct mbox *b)
+{
+	static const struct timespec read_now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_OMIT } };
+
+	if (!b->unread)
+		(void)futimens(b->fd, read_now);
+}
+
 /* Under the delivery locks, for writing. */
 static int
 mbox_update_locked(struct maildrop *m, struct mbox *b, const uint8_t *marks, uint32_t marked, struct tally *t)
@@ -443,6 +453,8 @@ mbox_update_locked(struct maildrop *m, struct mbox *b, const uint8_t *marks, uin
 
 	if (c.range == NULL || stamp_take(&now, b->fd) == -1 || fstat(b->fd, &st) == -1)
 		goto out;
+	b->unread = st.st_atim.tv_sec < st.st_mtim.tv_sec ||
+	    (st.st_atim.tv_sec == st.st_mtim.tv_sec && st.st_atim.tv_nsec < st.st_mtim.tv_nsec);
 	same = !b->replaced && stamp_compare(&m->seen[0], &now) == STAMP_SAME;
 	good = cuts_find(m, b, marks, st.st_size, same, &c, &left);
 	in_place = good == 1;
@@ -455,6 +467,8 @@ out:
 			t->left = left;
 			t->deleted = marked - left;
 			t->remain -= t->deleted;
+			if (c.count > 0 && b->promised == -1)
+				mbox_times(b);
 			if (in_place)
 				mbox_forget(m, b, marks, &c, same);
 			t->deferred = st.st_size >= LATER_FROM || b->promised != -1;
@@ -506,6 +520,7 @@ mbox_complete(struct maildrop *m)
 		return;
 	if (journal_keep(b->fd, b->promised) == JOURNAL_APPLIED) {
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
+		mbox_times(b);
 		b->changed = b->changed && stamp_take(&now, b->fd) == 0;
 		if (b->changed && !b->doubted && now.size == m->seen[0].size)
 			m->seen[0] = now;

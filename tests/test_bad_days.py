@@ -412,3 +412,54 @@ def test_authctl(postern):
     assert postern.authctl("list").stdout.split() == [] or b"u" not in postern.authctl("list").stdout.split()
     mode = os.stat(postern.dir / "users.db").st_mode & 0o777
     assert mode & 0o007 == 0, "the store is readable by everybody"
+
+
+def keeps_times(directory):
+    """Does the filesystem note when a file is read?"""
+    probe = directory / "probe"
+    probe.write_bytes(b"x")
+    os.utime(probe, (1000, 2000))
+    probe.read_bytes()
+    seen = probe.stat().st_atime != 1000
+    probe.unlink()
+    return seen
+
+
+def announced(path):
+    """Do shells and biff say that there is new mail?"""
+    st = path.stat()
+    return st.st_size > 0 and st.st_mtime_ns > st.st_atime_ns
+
+
+def test_times_of_an_mbox(postern):
+    """Who only polls leaves new mail announced, who fetches it does not, and what an UPDATE leaves is no new mail."""
+    path = postern.user("u", "mbox", MESSAGES * 3)
+    os.utime(path, (1000, 2000))
+    postern.start()
+    for _ in range(2):      # the second time from the cache
+        with postern.connect("u") as c:
+            assert c.stat()[0] == 6
+            c.uidl()
+            c.quit()
+        assert path.stat().st_atime == 1000
+    with postern.connect("u") as c:
+        c.ok(b"DELE 1")     # unseen: what is left is as new as before
+        assert c.quit().startswith(b"+OK")
+    assert announced(path)
+    if keeps_times(postern.mail):
+        with postern.connect("u") as c:
+            c.retr(1)
+            c.quit()
+        assert not announced(path)
+    os.utime(path, (2000, 1000))
+    with postern.connect("u") as c:
+        c.ok(b"DELE 2")
+        assert c.quit().startswith(b"+OK")
+    assert not announced(path)
+    with postern.connect("u") as c:
+        assert c.stat()[0] == 4
+        with open(path, "ab") as f:
+            f.write(mbox(MESSAGES[:1]))
+        c.ok(b"DELE 1")
+        assert c.quit().startswith(b"+OK")
+    assert announced(path)      # what came meanwhile
