@@ -115,8 +115,9 @@ gid_t
 store_group(const struct conf *c)
 {
 	const struct passwd *pw;
+	struct store_owner owner;
 
-	if (!privilege_is_root())
+	if (!privilege_is_root() || (store_owner(c->db, &owner) == 0 && owner.other))
 		return (gid_t)-1;
 	pw = getpwnam(c->authd_user);
 	if (pw == NULL)

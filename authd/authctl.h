@@ -85,7 +85,7 @@ int look(const struct conf *c, const char *name, struct store_user *u, struct ac
 /* Sees to it that unknown users cost what the users that are made now cost. 0, or -1 with errno. */
 int update_meta(struct store_edit *e, const struct arguments *a);
 
-/* Who may read what authctl writes: the group of [authd] user when root; else -1, the process's own. */
+/* Who may read what authctl writes: the group of [authd] user when root and the store is root's; else -1, the owner's own. */
 gid_t store_group(const struct conf *c);
 
 /*

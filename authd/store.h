@@ -105,6 +105,19 @@ int store_decode(struct store_user *u, const uint8_t *record, size_t length);
 const char *store_name_check(const char *name);
 
 /*
+ * Whose store is it? Root may keep that of an ordinary user who runs everything: his is users.db, or for want of it the directory. Whatever
+ * is made there becomes his.
+ */
+struct store_owner {
+	bool other;		/* we are root, and it is not root's */
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;		/* of users.db and its key */
+};
+/* 0, or -1 with errno. */
+int store_owner(const char *path, struct store_owner *owner);
+
+/*
  * Changing: open both, put and remove, then commit or abandon. One at a time on a host: the second waits for the first.
  */
 struct store_edit {
@@ -112,7 +125,8 @@ struct store_edit {
 	char accounts[CONF_STRING + 16], accounts_new[CONF_STRING + 24];
 	void *users_db, *accounts_db;
 	int lock;
-	gid_t group;		/* who may read users.db; -1: as the process */
+	gid_t group;		/* who may read users.db, if it is root's; -1: as the process */
+	struct store_owner owner;
 };
 
 /* How much memory for pages: few are touched by one change, all of them by an import. */

@@ -14,14 +14,73 @@
 
 #include "store_db.h"
 
+static void
+directory_of(const char *path, char *directory, size_t size)
+{
+	snprintf(directory, size, "%s", path);
+	char *slash = strrchr(directory, '/');
+	if (slash == NULL)
+		snprintf(directory, size, ".");
+	else
+		slash[slash == directory ? 1 : 0] = '\0';
+}
+
+int
+store_owner(const char *users, struct store_owner *owner)
+{
+	char directory[CONF_STRING + 24];
+	struct stat st;
+	bool there = stat(users, &st) == 0;
+
+	directory_of(users, directory, sizeof directory);
+	if (!there && (errno != ENOENT || stat(directory, &st) == -1))
+		return -1;
+	*owner = (struct store_owner){ .other = geteuid() == 0 && st.st_uid != 0, .uid = st.st_uid, .gid = st.st_gid };
+	owner->mode = there ? st.st_mode & 0640 : 0600;
+	return 0;
+}
+
+/*
+ * Gives a file that we have just made to the owner of the store. It is in a directory of his: what he puts in its place meanwhile is not
+ * what we made, and not given to him.
+ */
 static int
-lock_take(const char *users)
+owner_give(int fd, const struct store_owner *owner)
+{
+	struct stat st;
+
+	if (!owner->other)
+		return 0;
+	if (fstat(fd, &st) == -1)
+		return -1;
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_uid != 0)
+		return errno = EPERM, -1;
+	return fchown(fd, owner->uid, owner->gid);
+}
+
+static int
+lock_open(const char *path, const struct store_owner *owner)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd == -1)
+		return errno == EEXIST ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	if (owner_give(fd, owner) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+static int
+lock_take(const char *users, const struct store_owner *owner)
 {
 	char path[CONF_STRING + 8];
 	int fd;
 
 	snprintf(path, sizeof path, "%s.lock", users);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = lock_open(path, owner);
 	if (fd == -1)
 		return -1;
 	while (flock(fd, LOCK_EX) == -1)
@@ -101,7 +160,9 @@ edit_begin(struct store_edit *e, const char *path, gid_t group, uint32_t cache)
 	if (accounts_path(path, e->accounts, sizeof e->accounts) == -1)
 		return -1;
 	snprintf(e->accounts_new, sizeof e->accounts_new, "%s.new", e->accounts);
-	e->lock = lock_take(path);
+	if (store_owner(path, &e->owner) == -1)
+		return -1;
+	e->lock = lock_take(path, &e->owner);
 	if (e->lock != -1 && open_copy(e->users, e->users_new, cache, &e->users_db) == 0 &&
 	    open_copy(e->accounts, e->accounts_new, cache / 4, &e->accounts_db) == 0)
 		return 0;
@@ -253,15 +314,23 @@ close_db(void **db)
 	return error == 0 ? 0 : db_errno(error);
 }
 
-/* Owner, group and mode are set on the copy, before it takes the name. */
+/* Of users.db and its key. */
+static mode_t
+secret_mode(const struct store_owner *owner, gid_t group)
+{
+	return owner->other ? owner->mode : group != (gid_t)-1 ? 0640 : 0600;
+}
+
+/* Owner, group and mode are set on the copy, before it takes the name. Another's store stays his. */
 static int
-finish_copy(const char *copy, gid_t group, mode_t mode)
+finish_copy(const char *copy, const struct store_owner *owner, gid_t group, mode_t mode)
 {
 	int fd = open(copy, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), result = 0;
 
 	if (fd == -1)
 		return -1;
-	if ((group != (gid_t)-1 && fchown(fd, (uid_t)-1, group) == -1) || fchmod(fd, mode) == -1 || fsync(fd) == -1)
+	if ((!owner->other && group != (gid_t)-1 && fchown(fd, (uid_t)-1, group) == -1) || owner_give(fd, owner) == -1 || fchmod(fd, mode) == -1 ||
+	    fsync(fd) == -1)
 		result = -1;
 	int saved = errno;
 	close(fd);
@@ -275,12 +344,7 @@ sync_directory(const char *path)
 	char directory[CONF_STRING + 24];
 	int fd, result;
 
-	snprintf(directory, sizeof directory, "%s", path);
-	char *slash = strrchr(directory, '/');
-	if (slash == NULL)
-		snprintf(directory, sizeof directory, ".");
-	else
-		slash[slash == directory ? 1 : 0] = '\0';
+	directory_of(path, directory, sizeof directory);
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd == -1)
 		return -1;
@@ -309,8 +373,8 @@ int
 edit_commit(struct store_edit *e, enum edit_order order)
 {
 	bool good = close_db(&e->users_db) == 0 && close_db(&e->accounts_db) == 0 &&
-	    finish_copy(e->users_new, e->group, e->group != (gid_t)-1 ? 0640 : 0600) == 0 &&
-	    finish_copy(e->accounts_new, (gid_t)-1, 0600) == 0 && rename_both(e, order) == 0;
+	    finish_copy(e->users_new, &e->owner, e->group, secret_mode(&e->owner, e->group)) == 0 &&
+	    finish_copy(e->accounts_new, &e->owner, (gid_t)-1, 0600) == 0 && rename_both(e, order) == 0;
 	int saved = errno;
 
 	edit_abandon(e);
@@ -348,11 +412,14 @@ key_read(const char *path, uint8_t key[static STORE_KEY_SIZE])
 
 /* link(2), not rename(2): a key that another authctl has just put there is never replaced. */
 static int
-key_make(const char *path, gid_t group, uint8_t key[static STORE_KEY_SIZE])
+key_make(const char *path, const char *users, gid_t group, uint8_t key[static STORE_KEY_SIZE])
 {
 	char fresh[CONF_STRING + 32];
+	struct store_owner owner;
 	int fd, result = -1;
 
+	if (store_owner(users, &owner) == -1)
+		return -1;
 	snprintf(fresh, sizeof fresh, "%s.%ld", path, (long)getpid());
 	unlink(fresh);
 	fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -360,7 +427,7 @@ key_make(const char *path, gid_t group, uint8_t key[static STORE_KEY_SIZE])
 		return -1;
 	randombytes_buf(key, STORE_KEY_SIZE);
 	if (write(fd, key, STORE_KEY_SIZE) == STORE_KEY_SIZE &&
-	    finish_copy(fresh, group, group != (gid_t)-1 ? 0640 : 0600) == 0 &&
+	    finish_copy(fresh, &owner, group, secret_mode(&owner, group)) == 0 &&
 	    (link(fresh, path) == 0 || errno == EEXIST) && sync_directory(path) == 0)
 		result = key_read(path, key);
 	int saved = errno;
@@ -377,5 +444,5 @@ store_key(const char *path, gid_t group, bool make, uint8_t key[static STORE_KEY
 
 	snprintf(file, sizeof file, "%s.key", path);
 	int found = key_read(file, key);
-	return found == 0 && make ? key_make(file, group, key) : found;
+	return found == 0 && make ? key_make(file, path, group, key) : found;
 }

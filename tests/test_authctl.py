@@ -242,3 +242,41 @@ def test_of_a_user_who_is_locked_in_db_and_open_in_pam(make_postern, stage):
     p.authctl("lock", "bob")
     said, good, lets = tried(p, "bob", stage.passwords["bob"])
     assert not good and not lets and "pam: the password is right, but bob is locked in db" in said
+
+
+# whose store it is
+
+def owners(p):
+    return {f.name: (f.stat().st_uid, f.stat().st_gid, f.stat().st_mode & 0o777) for f in p.dir.glob("*.db*")}
+
+
+@pytest.mark.skipif(not harness.IS_ROOT, reason="NOT RUN: needs root, who changes another's store")
+def test_root_leaves_a_store_its_owner(p):
+    """Everything runs as an ordinary user; root changes something, and that user goes on."""
+    def as_root(*argv):
+        return subprocess.run([str(x) for x in p.argv("authctl", *argv)], input=PASSWORD.encode() + b"\n", capture_output=True, check=True,
+                              timeout=harness.TIMEOUT)
+
+    (p.dir / "users.db").chmod(0o640)
+    (p.dir / "users.db.lock").unlink()
+    assert as_root("app", "add", "u", "phone").stderr == b""
+    as_root("lock", "u")
+    as_root("unlock", "u")
+    mine = p.uid, p.uid
+    assert owners(p) == {"users.db": (*mine, 0o640), "users.db.key": (*mine, 0o640), "maildrops.db": (*mine, 0o600), "users.db.lock": (*mine, 0o600)}
+    p.start()
+    with p.connect("u") as c:
+        c.quit()
+    p.authctl("secret", "u")
+
+
+@pytest.mark.skipif(not harness.IS_ROOT, reason="NOT RUN: needs root, who changes another's store")
+def test_root_begins_a_store_of_another(make_postern):
+    p = make_postern()
+    box = p.maildir("box", MESSAGES)
+    subprocess.run([str(x) for x in p.argv("authctl", "add", "v", "--maildrop", "maildir:%s" % box, *CHEAP)], input=PASSWORD.encode() + b"\n",
+                   check=True, timeout=harness.TIMEOUT)
+    assert set(owners(p).values()) == {(p.uid, p.uid, 0o600)}
+    p.start()
+    with p.connect("v") as c:
+        c.quit()
