@@ -107,6 +107,7 @@ static const struct rule {
 	{ "copy_file_range", O | W, ALWAYS }, { "sync_file_range", O | W, ALWAYS }, { "fadvise64", O | W, ALWAYS }, { "readahead", O | W, ALWAYS },
 	{ "flock", A | O | W, ALWAYS }, { "rename", A | V | O | W, ALWAYS }, { "renameat", A | V | O | W, ALWAYS },
 	{ "renameat2", A | V | O | W, ALWAYS }, { "unlink", A | V | O | W, ALWAYS }, { "unlinkat", A | V | O | W | B, ALWAYS },
+	{ "fgetxattr", O | W, ALWAYS }, { "fsetxattr", O | W, ALWAYS }, { "fremovexattr", O | W, ALWAYS },	/* flag.c */
 	{ "link", O | W, ALWAYS }, { "linkat", O | W | B, ALWAYS }, { "mkdir", A | O, ALWAYS }, { "mkdirat", A | O | W, ALWAYS },
 	{ "symlinkat", O, ALWAYS }, { "setitimer", O, ALWAYS }, { "utimensat", O | W, ALWAYS }, { "ioctl", O, ALWAYS }, { "ioctl", W, CLONE_ONLY },
 

@@ -27,6 +27,7 @@
 
 #include "accounts.h"
 #include "catalogue.h"
+#include "flag.h"
 #include "lock.h"
 #include "locked.h"
 #include "log.h"
@@ -72,6 +73,23 @@ asroot_own(const char *state, const char *name)
 	return fd;
 }
 
+/* The name of this state-dir, made once, at random. */
+static void
+asroot_name(const char *state)
+{
+	char path[CONF_STRING + 16], name[33];
+	unsigned char random[16];
+
+	snprintf(path, sizeof path, "%s/journal.name", state);
+	randombytes_buf(random, sizeof random);
+	sodium_bin2hex(name, sizeof name, random, sizeof random);
+	ssize_t n = symlink(name, path) == 0 || errno == EEXIST ? readlink(path, name, sizeof name - 1) : -1;
+	if (n == -1)
+		fatal("cannot make %s: %s", path, strerror(errno));
+	name[n] = '\0';
+	flag_name(name);
+}
+
 void
 asroot_directories(const struct conf *c)
 {
@@ -81,6 +99,7 @@ asroot_directories(const struct conf *c)
 	asroot_make(c->state_dir);
 	journals = asroot_own(c->state_dir, "journal");
 	caches = asroot_own(c->state_dir, "cache");
+	asroot_name(c->state_dir);
 	umask(before);
 }
 

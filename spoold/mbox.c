@@ -13,6 +13,7 @@
 
 #include "archive.h"
 #include "ask.h"
+#include "flag.h"
 #include "locked.h"
 #include "locker.h"
 #include "log.h"
@@ -328,6 +329,8 @@ mbox_recover(struct maildrop *m, struct mbox *b, int journal)
 	b->changed = true;
 	if (state == JOURNAL_NOTHING && mbox_unarchive(m, b, journal) == -1)
 		return -1;
+	if (state == JOURNAL_NOTHING || state == JOURNAL_DONE)
+		flag_clear(b->fd);
 	int error = ask_privileged(state == JOURNAL_NOTHING || state == JOURNAL_DONE ? PRIVILEGED_JOURNAL_DROP :
 	    PRIVILEGED_JOURNAL_SET_ASIDE);
 	if (error == 0)
@@ -454,6 +457,22 @@ mbox_scan_locked(struct maildrop *m, struct mbox *b, struct inventory *old)
 	return result;
 }
 
+/* Has a spoold with another state-dir left an UPDATE of it unfinished? 0; -1. */
+static int
+mbox_flag(struct maildrop *m, const struct mbox *b)
+{
+	char host[HOST_NAME_MAX + 1], reason[HOST_NAME_MAX + 256];
+	enum flagged is = flag_look(b->fd, host);
+
+	if (is == FLAGGED_OURS && !m->readonly)
+		flag_clear(b->fd);	/* without a journal here it is what a power cut left of one that was finished */
+	if (is != FLAGGED_OTHERS)
+		return 0;
+	snprintf(reason, sizeof reason, "an UPDATE of it was cut off by a spoold with another state-dir, on %s: that is to finish it "
+	    "(or, if its journals are lost: setfattr -x user.postern-update)", host);
+	return maildrop_refuse(m, FAILURE_TEMPORARY, reason);
+}
+
 /* The description that a dead worker had locked, instead of our own. */
 static void
 mbox_take_over(struct mbox *b)
@@ -475,6 +494,8 @@ mbox_scan_store(struct maildrop *m)
 
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
+	if (journal == -1 && mbox_flag(m, b) == -1)
+		return -1;
 	bool settled = journal == -1 && !m->tidy && !mbox_is_dotlocked(m, b) && stamp_take(&m->seen[0], b->fd) == 0;
 	/* Nobody has touched it: what was true under the locks is true now. */
 	if (settled && maildrop_unchanged(m))
@@ -494,6 +515,8 @@ mbox_scan_store(struct maildrop *m)
 		return maildrop_fail(m, "delivery locks");
 	}
 	int result = journal != -1 ? mbox_recover(m, b, journal) : 0;
+	if (result == 0 && journal != -1)
+		result = mbox_flag(m, b);
 	if (b->archive != -1 && m->grant->server_copy != COPY_ARCHIVE) {
 		close(b->archive);
 		b->archive = -1;

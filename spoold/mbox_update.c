@@ -8,6 +8,7 @@
 
 #include "archive.h"
 #include "ask.h"
+#include "flag.h"
 #include "locked.h"
 #include "mbox.h"
 
@@ -408,8 +409,10 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size, b
 	/* a promise can be done without */
 	if ((needed || promises) && (journal = ask_file(PRIVILEGED_JOURNAL_MAKE)) == -1 && needed)
 		return maildrop_fail(m, "journal");
-	if (journal != -1)
+	if (journal != -1) {
 		locked_keep(b->fd);
+		flag_set(b->fd);
+	}
 	enum journal_outcome outcome = mbox_cut_journaled(b, c, size, archives, promises, journal);
 	int saved = errno;
 	bool of_before = outcome == JOURNAL_UNCHANGED && saved == EEXIST;	/* somebody's unfinished UPDATE */
@@ -418,8 +421,10 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size, b
 		saved = errno;
 	}
 	bool in_force = outcome == JOURNAL_PENDING || outcome == JOURNAL_PROMISED;
-	if (journal != -1 && !of_before && !in_force)
+	if (journal != -1 && !of_before && !in_force) {
+		flag_clear(b->fd);
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
+	}
 	/* while we have it open, dropping it takes its name alone, and holds up neither the parent nor the client */
 	b->journal = journal;
 	if (outcome == JOURNAL_PROMISED)
@@ -519,6 +524,7 @@ mbox_complete(struct maildrop *m)
 	if (b->promised == -1)
 		return;
 	if (journal_keep(b->fd, b->promised) == JOURNAL_APPLIED) {
+		flag_clear(b->fd);
 		ask_privileged(PRIVILEGED_JOURNAL_DROP);
 		mbox_times(b);
 		b->changed = b->changed && stamp_take(&now, b->fd) == 0;

@@ -1,4 +1,4 @@
-SPOOLD_SOURCES = spoold/main.c spoold/check.c spoold/front.c spoold/grant.c spoold/sessions.c spoold/figures.c spoold/worker.c spoold/look.c spoold/ask.c spoold/maildrop.c spoold/view.c spoold/expire.c spoold/age.c spoold/lock.c spoold/locked.c spoold/locker.c spoold/path.c \
+SPOOLD_SOURCES = spoold/main.c spoold/check.c spoold/front.c spoold/grant.c spoold/sessions.c spoold/figures.c spoold/worker.c spoold/look.c spoold/ask.c spoold/maildrop.c spoold/view.c spoold/expire.c spoold/age.c spoold/lock.c spoold/locked.c spoold/flag.c spoold/locker.c spoold/path.c \
 	spoold/archive.c spoold/mbox.c spoold/mbox_look.c spoold/mbox_update.c spoold/scan.c spoold/maildir.c spoold/maildir_scan.c spoold/maildir_update.c spoold/listing.c spoold/intent.c \
 	spoold/journal.c spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c lib/accounts.c lib/advice_accounts.c
 

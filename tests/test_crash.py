@@ -55,6 +55,13 @@ def test_journal_killed(tools, tmp_path):
     assert int(re.search(r"killed (\d+) times", done.stdout)[1]) > 500
 
 
+FLAG = "user.postern-update"
+
+
+def has_flag(path):
+    return FLAG in os.listxattr(path)
+
+
 class Drop:
     """A maildrop that can be put back as it was, and looked at."""
 
@@ -320,6 +327,7 @@ def test_stopped_after_the_answer(tools, postern, how):
         assert spoold.stop() == 0
     assert drop.look() == drop.expected(deleted, False)
     assert not list((postern.dir / "state/journal").iterdir()), "there was something left to recover"
+    assert not has_flag(drop.path)
     if how == "signal":
         postern.start("spoold")
     assert seen(postern) == sorted(harness.wire(m) for i, m in enumerate(drop.MESSAGES, 1) if i not in deleted)
@@ -403,6 +411,62 @@ def test_of_another_owner_after_the_crash(tools, make_postern, stage):
         assert c.stat()[0] == 4
         assert c.quit().startswith(b"+OK")
     assert path.read_bytes() == harness.mbox([m for i, m in enumerate(MESSAGES, 1) if i not in DELETIONS["alternate"]])
+
+
+@pytest.fixture
+def flags(tmp_path):
+    (tmp_path / "x").touch()
+    try:
+        os.setxattr(tmp_path / "x", FLAG, b"1")
+    except OSError:
+        pytest.skip("NOT RUN: there are no extended attributes here")
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["waits", "forced"])
+def test_another_state_dir(tools, postern, make_postern, flags, forced):
+    """A spoold with another state-dir does not serve what is half moved. If it is made to, the journal is not acted on afterwards."""
+    drop, other = Drop(postern, "mbox"), make_postern()
+    other.add("crash", "mbox:%s" % drop.path)
+    postern.start()
+    other.start()
+    cut_off(tools, postern)
+    drop.age_dotlock()
+    half = drop.look()
+    with pytest.raises(AssertionError, match=re.escape("SYS/TEMP")):
+        other.connect("crash")
+    other.daemon("spoold").wait_line("event=failed", "another state-dir")
+    assert drop.look() == half
+    if forced:
+        os.removexattr(drop.path, FLAG)
+        with other.connect("crash") as c:
+            c.ok(b"DELE 1")
+            assert c.quit().startswith(b"+OK")
+        half = drop.look()
+    postern.start("spoold")
+    await_workers(postern)
+    if forced:
+        postern.daemon("spoold").wait_line("event=recover", "result=foreign")
+        assert drop.look() == half
+        assert any(".aside-" in f.name for f in (postern.dir / "state/journal").iterdir())
+        return
+    assert drop.look() == drop.expected(DELETIONS["alternate"], False)
+    assert not has_flag(drop.path)
+    with other.connect("crash") as c:
+        assert c.stat()[0] == 4
+
+
+def test_flag_that_was_left(postern, flags):
+    """One of our own, without a journal, is no hindrance; nor is one that came along with a copy."""
+    drop = Drop(postern, "mbox")
+    postern.start()
+    name = os.readlink(postern.dir / "state/journal.name")
+    for flag in ("%s %d %s" % (name, drop.path.stat().st_ino, os.uname().nodename), "%032d %d elsewhere" % (1, drop.path.stat().st_ino + 1)):
+        os.setxattr(drop.path, FLAG, flag.encode())
+        assert len(seen(postern)) == len(MESSAGES)
+    with postern.connect("crash") as c:
+        c.ok(b"DELE 1")
+        assert c.quit().startswith(b"+OK")
+    assert not has_flag(drop.path)
 
 
 def test_parent_killed(tools, postern, store):

@@ -4,7 +4,7 @@
  *
  * The first octet says which messages go. Then a file after the other: where (new, cur, tmp, the Maildir itself) and what it is (a file, most of the time),
  * the length of its name, the name, the length of what is in it, and that.
- * links: spoold/archive.c spoold/mbox.c spoold/mbox_look.c spoold/mbox_update.c spoold/locked.c spoold/path.c spoold/maildir.c spoold/maildir_scan.c spoold/maildir_update.c spoold/listing.c spoold/intent.c spoold/maildrop.c spoold/view.c spoold/expire.c spoold/age.c spoold/scan.c spoold/lock.c spoold/journal.c
+ * links: spoold/archive.c spoold/mbox.c spoold/mbox_look.c spoold/mbox_update.c spoold/locked.c spoold/flag.c spoold/path.c spoold/maildir.c spoold/maildir_scan.c spoold/maildir_update.c spoold/listing.c spoold/intent.c spoold/maildrop.c spoold/view.c spoold/expire.c spoold/age.c spoold/scan.c spoold/lock.c spoold/journal.c
  * links: spoold/cache.c spoold/inventory.c spoold/uidl.c spoold/content.c spoold/oldids.c
  * links: lib/catalogue.c lib/conf.c lib/log.c lib/messages.c lib/system.c lib/wire.c
  * libs: -lnettle -lxxhash
