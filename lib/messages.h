@@ -77,6 +77,7 @@ enum failure {
 	FAILURE_CHANGED,	/* some marked messages were changed by another program and were left */
 	FAILURE_VANISHED,	/* that message is no longer there */
 	FAILURE_TAKEN,		/* a newer login took the maildrop over */
+	FAILURE_ARCHIVE,	/* [SYS/PERM]: the owner may not write the archive, or it is no file or folder of his */
 	FAILURE_COUNT
 };
 

@@ -34,6 +34,7 @@ static const char *const failures[FAILURE_COUNT] = {
 	[FAILURE_CHANGED] = "[SYS/TEMP] the maildrop is being changed by another program",
 	[FAILURE_VANISHED] = "[SYS/TEMP] the maildrop has vanished",
 	[FAILURE_TAKEN] = "[IN-USE] a newer session took the maildrop over",
+	[FAILURE_ARCHIVE] = "[SYS/PERM] the archive may not be written by its owner, or something else stands in its place",
 };
 
 static void

@@ -21,6 +21,7 @@ static const char *const update_failures[FAILURE_COUNT] = {
 	[FAILURE_CHANGED] = "[SYS/TEMP] another program changed the maildrop",
 	[FAILURE_VANISHED] = "[SYS/TEMP] the maildrop has vanished",
 	[FAILURE_TAKEN] = "[IN-USE] a newer session took the maildrop over",
+	[FAILURE_ARCHIVE] = "[SYS/PERM] the archive may not be written by its owner, or something else stands in its place",
 };
 
 static bool

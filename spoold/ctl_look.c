@@ -47,7 +47,7 @@ failure_text(uint32_t failure)
 		[FAILURE_TEMPORARY] = "it cannot be opened now", [FAILURE_PERMISSION] = "its owner may not read it",
 		[FAILURE_KIND] = "it is neither an mbox nor a Maildir", [FAILURE_USER] = "no such user, or a user who may have no maildrop here",
 		[FAILURE_FULL] = "the disk is full", [FAILURE_CHANGED] = "it was changed", [FAILURE_VANISHED] = "it has gone",
-		[FAILURE_TAKEN] = "a newer login took it over",
+		[FAILURE_TAKEN] = "a newer login took it over", [FAILURE_ARCHIVE] = "its archive may not be written, or is something else",
 	};
 
 	return failure < FAILURE_COUNT ? reasons[failure] : "?";

@@ -643,7 +643,7 @@ maildir_update(struct maildrop *m, const uint8_t *marks, struct tally *t)
 	if (t->left == 0 && m->grant->server_copy == COPY_MARK_READ)
 		return 0;	/* what has expired goes all the same */
 	if (t->left > 0 && m->grant->server_copy == COPY_ARCHIVE && (d->archive = archive_folder(d->root)) == -1)
-		return maildrop_fail(m, "archive");
+		return maildrop_fail_archive(m);
 	if (t->left == 1)
 		result = remove_one(m, d, marks, t, &a);
 	else if (t->left > 1)

@@ -64,6 +64,14 @@ maildrop_fail(struct maildrop *m, const char *what)
 }
 
 int
+maildrop_fail_archive(struct maildrop *m)
+{
+	uint32_t failure = failure_of(errno);
+
+	return failed(m, failure == FAILURE_PERMISSION || failure == FAILURE_KIND ? FAILURE_ARCHIVE : failure, "archive", strerror(errno));
+}
+
+int
 maildrop_refuse(struct maildrop *m, uint32_t failure, const char *reason)
 {
 	return failed(m, failure, NULL, reason);

@@ -157,6 +157,8 @@ uint32_t maildrop_stays(const struct maildrop *m, bool no_delete);
 
 /* For the stores: sets m->failure from errno and logs what could not be done. Returns -1. */
 int maildrop_fail(struct maildrop *m, const char *what);
+/* The same when it is the archive that is not to be had. */
+int maildrop_fail_archive(struct maildrop *m);
 /* The same with a failure of our own choice and a reason. */
 int maildrop_refuse(struct maildrop *m, uint32_t failure, const char *reason);
 /*

@@ -432,6 +432,8 @@ mbox_cut(struct maildrop *m, struct mbox *b, const struct cuts *c, off_t size, b
 	errno = saved;
 	if (outcome == JOURNAL_APPLIED || outcome == JOURNAL_PROMISED)
 		return 0;
+	if (archives && b->archive == -1)
+		return maildrop_fail_archive(m);
 	return maildrop_fail(m, outcome == JOURNAL_PENDING ? "update, which is to be finished later" : "update");
 }
 

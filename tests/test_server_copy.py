@@ -273,7 +273,7 @@ def test_archive_that_may_not_be_written(maildir):
     p.own(p.path)
     (p.path / ".Archive").chmod(0o500)
     p.start()
-    use(p, retr=[1, 2], quit=b"-ERR [SYS/PERM]")
+    use(p, retr=[1, 2], quit=b"-ERR [SYS/PERM] the archive may not be written")
     assert messages_in("maildir", p.path) == MESSAGES
     (p.path / ".Archive").chmod(0o700)
     use(p, retr=[1, 2])
@@ -287,7 +287,7 @@ def test_archive_link_leads_nowhere(maildir):
     p.own(other)
     (p.path / ".Archive").symlink_to(other)
     p.start()
-    use(p, retr=[1], quit=b"-ERR")
+    use(p, retr=[1], quit=b"-ERR [SYS/PERM] the archive")
     assert messages_in("maildir", p.path) == MESSAGES and not os.listdir(other / "cur")
 
 
@@ -339,7 +339,7 @@ def test_mbox_archive_is_nothing_else(make_postern, what):
         archive.mkdir()
         p.own(archive)
     p.start()
-    use(p, retr=[1], quit=b"-ERR")
+    use(p, retr=[1], quit=b"-ERR [SYS/PERM] the archive")
     assert path.read_bytes() == mbox(MESSAGES) and other.read_bytes() == b""
 
 
