@@ -2,7 +2,11 @@
 import contextlib
 import json
 import os
+import pty
+import select
+import signal
 import subprocess
+import termios
 
 import pytest
 
@@ -280,3 +284,79 @@ def test_root_begins_a_store_of_another(make_postern):
     p.start()
     with p.connect("v") as c:
         c.quit()
+
+
+# the prompt
+
+class Prompt:
+    """authctl passwd on a terminal of its own, which asks."""
+
+    def __init__(self, p):
+        self.argv = [str(x) for x in p.argv("authctl", "passwd", "u", *CHEAP)]
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            with contextlib.suppress(BaseException):
+                for name, what in p.popen_as().items():
+                    {"user": lambda _: None, "group": os.setgid, "extra_groups": os.setgroups}[name](what)
+                if p.popen_as():
+                    os.setuid(p.popen_as()["user"])
+                os.execv(self.argv[0], self.argv)
+            os._exit(127)
+        self.shown = b""
+        self.until(b": ")
+
+    def until(self, text):
+        """What is new up to that text."""
+        at = len(self.shown)
+        while text not in self.shown[at:]:
+            self.shown += os.read(self.terminal, 4096)
+
+    def echoes(self):
+        return bool(termios.tcgetattr(self.terminal)[3] & termios.ECHO)
+
+    def end(self):
+        """How it ended, when it has; and what became of the echo."""
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            ended = bool(select.select([pidfd], [], [], harness.TIMEOUT)[0])
+        finally:
+            os.close(pidfd)
+        if not ended:
+            os.kill(self.pid, signal.SIGKILL)
+        status, echo = os.waitpid(self.pid, 0)[1], self.echoes()
+        os.close(self.terminal)
+        assert ended, "it asks on"
+        return os.waitstatus_to_exitcode(status), echo
+
+
+TERMINAL = pytest.mark.skipif(not harness.HAS_TERMINALS, reason="there is no /dev/pts")
+
+
+@TERMINAL
+@pytest.mark.parametrize("how", [b"ab\x03", b"ab\x1c", signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=str)
+def test_a_signal_ends_the_prompt_and_leaves_the_echo_on(p, how):
+    before = files(p)
+    prompt = Prompt(p)
+    assert not prompt.echoes()
+    if isinstance(how, bytes):
+        os.write(prompt.terminal, how)
+        how = {b"\x03": signal.SIGINT, b"\x1c": signal.SIGQUIT}[how[-1:]]
+    else:
+        os.kill(prompt.pid, how)
+    assert prompt.end() == (-how, True)
+    assert files(p) == before
+
+
+@TERMINAL
+def test_a_prompt_that_was_stopped_asks_again(p):
+    prompt = Prompt(p)
+    os.kill(prompt.pid, signal.SIGTSTP)
+    # a session of its own has nobody to wake what the terminal stops: then the kernel lets it run on
+    prompt.until(b": ")
+    os.write(prompt.terminal, b"new-horse-9\n")
+    prompt.until(b"again: ")
+    assert not prompt.echoes()
+    os.write(prompt.terminal, b"new-horse-9\n")
+    assert prompt.end() == (0, True)
+    assert p.authctl("test", "u", password="new-horse-9").returncode == 0
+    assert b"horse" not in prompt.shown
