@@ -226,20 +226,30 @@ compare_sort(const void *a, const void *b, void *names)
 }
 
 void
+listing_order(struct listing *l)
+{
+	if (l->count > 0)
+		qsort_r(l->entry, l->count, sizeof *l->entry, compare_sort, l->names);
+}
+
+void
 listing_sort(struct listing *l)
 {
 	uint32_t kept = 0;
 
-	if (l->count == 0)
-		return;
-	qsort_r(l->entry, l->count, sizeof *l->entry, compare_sort, l->names);
+	listing_order(l);
 	for (uint32_t i = 0; i < l->count; i++) {
-		const struct listing_entry *e = &l->entry[i], *next = e + 1;
-		if (i + 1 < l->count && compare(e, l->names + e->name + PART_PREFIX, next, l->names + next->name + PART_PREFIX) == 0)
-			continue;
-		l->entry[kept++] = *e;
+		if (i + 1 == l->count || !listing_same(l, &l->entry[i], &l->entry[i + 1]))
+			l->entry[kept++] = l->entry[i];
 	}
+	l->twice = l->count - kept;
 	l->count = kept;
+}
+
+bool
+listing_same(const struct listing *l, const struct listing_entry *a, const struct listing_entry *b)
+{
+	return compare(a, l->names + a->name + PART_PREFIX, b, l->names + b->name + PART_PREFIX) == 0;
 }
 
 const struct listing_entry *

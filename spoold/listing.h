@@ -24,6 +24,7 @@ struct listing {
 	char *names;
 	size_t names_length, names_room;
 	uint32_t skipped;	/* what is not a regular file */
+	uint32_t twice;		/* how many listing_sort() has left out */
 };
 #define PART_PREFIX 4		/* strlen("cur/") */
 
@@ -47,8 +48,12 @@ uint32_t listing_inode(uint64_t number);
  * is in cur/.
  */
 void listing_sort(struct listing *l);
+/* In the same order, with all that is there twice. */
+void listing_order(struct listing *l);
 /* Of a sorted listing; NULL: not there. */
 const struct listing_entry *listing_find(const struct listing *l, const char *base, size_t length);
+/* Have they one base name? */
+bool listing_same(const struct listing *l, const struct listing_entry *a, const struct listing_entry *b);
 const char *listing_name(const struct listing *l, const struct listing_entry *e);
 /* Sorts e behind every message that was there before (`last` is "cur/FILE")? */
 bool listing_after(const struct listing *l, const struct listing_entry *e, const char *last, size_t length);

@@ -80,5 +80,7 @@ int maildir_recover(struct maildrop *m, struct maildir *d, int journal);
 void maildir_remember(struct maildrop *m);
 bool maildir_untidy(const struct maildrop *m);
 void maildir_sweep(struct maildrop *m);
+/* Renames a file, never over another. 0, or -1 with errno. */
+int maildir_rename(int root, const char *from, const char *to);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -15,6 +16,7 @@
 #include "wire.h"
 
 #define NO_MESSAGE UINT32_MAX
+#define LINK_S 60		/* who moves a file by a link and the removal of the old name does both within this */
 #define YOUNG_MS 5000		/* who writes a file under its own name is hardly ever idle for longer */
 
 /*
@@ -273,6 +275,144 @@ maildir_add(struct maildrop *m, struct maildir *d, const struct listing_entry *e
 	return add_named(m, d, listing_name(&d->listing, e), e->length, e->inode, old, to);
 }
 
+/* One of those files that have the same base name. */
+struct twin {
+	const struct listing_entry *entry;
+	const char *name;
+	struct stat st;
+};
+#define TWINS_MAX 16	/* of one name that are told apart in one session */
+
+/* Do both have the same content, and is it on disk? */
+static bool
+twin_is_copy(const struct maildir *d, const struct twin *kept, const struct twin *other)
+{
+	static char theirs[sizeof block];
+	int one = maildir_open_file(d, kept->name), two = maildir_open_file(d, other->name);
+	bool same = one != -1 && two != -1 && kept->st.st_size == other->st.st_size;
+	ssize_t n = 1;
+
+	while (same && n > 0) {
+		n = read(one, block, sizeof block);
+		same = n >= 0 && read(two, theirs, sizeof theirs) == n && memcmp(block, theirs, (size_t)n) == 0;
+	}
+	same = same && fsync(one) == 0 && fsync(two) == 0;
+	if (one != -1)
+		close(one);
+	if (two != -1)
+		close(two);
+	return same;
+}
+
+/* A base name that no message has or had: the old one, as far as there is room, with this moment behind it, and as ever what follows a comma or ':'. */
+static int
+twin_rename(const struct maildir *d, const struct twin *t, unsigned number)
+{
+	const char *file = t->name + PART_PREFIX;
+	size_t head = strcspn(file, ",:"), rest = strlen(file + head);
+	char to[PART_PREFIX + NAME_MAX + 1], mark[48];
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	int length = snprintf(mark, sizeof mark, "_%llx%05lx-%u", (unsigned long long)now.tv_sec, (unsigned long)now.tv_nsec / 1000, number);
+	if (rest + (size_t)length > NAME_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	if (head > NAME_MAX - rest - (size_t)length)
+		head = NAME_MAX - rest - (size_t)length;
+	snprintf(to, sizeof to, "%.*s%s%s", (int)(PART_PREFIX + head), t->name, mark, file + strcspn(file, ",:"));
+	if (maildir_rename(d->root, t->name, to) == -1)
+		return -1;
+	log_text(LOG_NOTICE, "two messages had one name: %s is %s now", t->name, to);
+	return 0;
+}
+
+/* What becomes of one that has the name of another. 1: it has gone, or has a name of its own; 0; -1 with errno. */
+static int
+twin_settle(const struct maildir *d, const struct twin *kept, const struct twin *other, unsigned number)
+{
+	if (kept->st.st_ino == other->st.st_ino && kept->st.st_dev == other->st.st_dev) {
+		/* a link: the one of two names that is about to be removed by another program must not be the only one left */
+		if (time(NULL) - other->st.st_ctime < LINK_S)
+			return 0;
+		return unlinkat(d->root, other->name, 0) == 0 ? 1 : -1;
+	}
+	if (!twin_is_copy(d, kept, other))
+		return twin_rename(d, other, number) == 0 ? 1 : -1;
+	/* of a copy in new/ and one in cur/, who moves it there removes the first */
+	const struct twin *goes = kept->entry->part == PART_NEW && other->entry->part == PART_CUR ? kept : other;
+	return unlinkat(d->root, goes->name, 0) == 0 ? 1 : -1;
+}
+
+/* Which of them has the name: that which is known by it; else what is in cur/, and there the oldest. */
+static unsigned
+twin_first(const struct twin *t, unsigned count, struct inventory *old)
+{
+	uint32_t known = old != NULL ? inventory_find(old, t[0].name + PART_PREFIX, t[0].entry->base) : NO_MESSAGE;
+	unsigned first = 0;
+
+	for (unsigned i = 0; known != NO_MESSAGE && i < count; i++)
+		if (mark_inode(inventory_row(old, known)->offset) == t[i].entry->inode)
+			return i;
+	for (unsigned i = 1; i < count; i++) {
+		bool cur = t[i].entry->part == PART_CUR, was = t[first].entry->part == PART_CUR;
+		if (cur != was ? cur : t[i].st.st_mtime < t[first].st.st_mtime)
+			first = i;
+	}
+	return first;
+}
+
+/* Those of a base name that are there. How many have changed. */
+static unsigned
+twins_settle(const struct maildir *d, const struct listing *l, uint32_t from, uint32_t to, struct inventory *old)
+{
+	struct twin t[TWINS_MAX];
+	unsigned count = 0, changed = 0;
+
+	for (uint32_t i = from; i < to && count < TWINS_MAX; i++) {
+		t[count] = (struct twin){ .entry = &l->entry[i], .name = listing_name(l, &l->entry[i]) };
+		/* one that is on its way from the one directory to the other was seen twice, and is there once */
+		if (fstatat(d->root, t[count].name, &t[count].st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(t[count].st.st_mode) &&
+		    !maildir_foreign_link(&t[count].st))
+			count++;
+	}
+	unsigned first = count > 0 ? twin_first(t, count, old) : 0;
+	for (unsigned i = 0; i < count; i++) {
+		int result = i != first ? twin_settle(d, &t[first], &t[i], i) : 0;
+		if (result == -1)
+			log_text(LOG_WARNING, "%s and %s have one name, and one of them is not shown: %s", t[first].name, t[i].name, strerror(errno));
+		changed += result == 1;
+	}
+	return changed;
+}
+
+/*
+ * Sees to it that no two messages have one base name, and with that one unique-id: of two files with the same content one goes, and another one gets a
+ * name, as Dovecot does it. Were there any?
+ */
+static bool
+twins_part(struct maildir *d, struct inventory *old)
+{
+	struct listing all = { 0 };
+	unsigned changed = 0;
+
+	if (listing_read(&all, d->root, PART_NEW) == 0 && listing_read(&all, d->root, PART_CUR) == 0) {
+		listing_order(&all);
+		for (uint32_t i = 0, end; i < all.count; i = end) {
+			for (end = i + 1; end < all.count && listing_same(&all, &all.entry[i], &all.entry[end]); end++)
+				continue;
+			if (end - i > 1)
+				changed += twins_settle(d, &all, i, end, old);
+		}
+	}
+	listing_free(&all);
+	for (int i = 0; i < PART_COUNT; i++)
+		if (changed > 0 && d->part[i] != -1)
+			(void)fsync(d->part[i]);	/* if it is not, they are told apart once more */
+	return changed > 0;
+}
+
 /* The arrival of a message in an inventory that is not in order yet. */
 struct arrived {
 	uint64_t second;
@@ -371,7 +511,7 @@ is_twice(struct inventory *inv, const struct arrived *x, const struct arrived *y
 	    memcmp(first + PART_PREFIX, im.name + PART_PREFIX, base) == 0;
 }
 
-/* By arrival; of a base name that is there twice, what is in cur/. 0, or -1 with ENOMEM. */
+/* By arrival; of a base name that is there twice, what is in cur/. How many are not kept, or -1 with ENOMEM. */
 static int
 sort_arrived(struct inventory *inv)
 {
@@ -400,7 +540,7 @@ sort_arrived(struct inventory *inv)
 		return -1;
 	inventory_reorder(inv, order, kept);
 	free(order);
-	return 0;
+	return (int)(count - kept);
 }
 
 /* What the first scan of all gathers: as it lies there, since a list of the names beside would be as large as the catalogue. */
@@ -418,9 +558,12 @@ first_add(void *data, const char *name, size_t length, uint32_t inode)
 	return add_named(f->m, f->d, name, length, inode, f->before, f->to);
 }
 
-/* Everything, of which nothing is known. As maildir_list: what was there twice is kept once, and cur/ is read again if it changed meanwhile. */
+/*
+ * Everything, of which nothing is known. As maildir_list: what was there twice is kept once, and cur/ is read again if it changed meanwhile. How many were
+ * not kept, or -1.
+ */
 static int
-scan_first(struct maildrop *m, struct maildir *d)
+scan_first_once(struct maildrop *m, struct maildir *d)
 {
 	struct first f = { .m = m, .d = d };
 	struct stamp after[PART_COUNT];
@@ -452,7 +595,20 @@ scan_first(struct maildrop *m, struct maildir *d)
 	memcpy(m->seen, d->listed, sizeof d->listed);
 	m->inventory = f.to;
 	d->changed = true;
-	return 0;
+	return result;
+}
+
+static int
+scan_first(struct maildrop *m, struct maildir *d)
+{
+	int twice = scan_first_once(m, d);
+
+	if (twice > 0 && twins_part(d, NULL)) {
+		inventory_free(m->inventory);
+		m->inventory = NULL;
+		twice = scan_first_once(m, d);
+	}
+	return twice == -1 ? -1 : 0;
 }
 
 /* Everything anew, in order. */
@@ -506,7 +662,7 @@ is_known_so(struct maildir *d, struct inventory *old, const struct listing_entry
 
 /*
  * Leaves in the listing what is not known, in order. 1; 0: a message that is known has another name now, has gone, or
- * is younger than one that is not known.
+ * is younger than one that is not known; or two have one name.
  */
 static int
 keep_unknown(struct maildir *d, struct inventory *old)
@@ -533,7 +689,7 @@ keep_unknown(struct maildir *d, struct inventory *old)
 	if (found != inventory_count_in(old, 'n'))
 		return 0;
 	listing_sort(l);
-	return 1;
+	return l->twice == 0;
 }
 
 /*
@@ -630,7 +786,9 @@ maildir_scan_known(struct maildrop *m, struct maildir *d, struct inventory *old)
 		done = scan_appended(m, d, old);
 	if (done == 1)
 		return 0;
-	if (done == -1 || maildir_list(d) == -1) {
+	if (done == 0 && (done = maildir_list(d)) == 0 && d->listing.twice > 0 && twins_part(d, old))
+		done = maildir_list(d);
+	if (done == -1) {
 		inventory_free(old);
 		return -1;
 	}

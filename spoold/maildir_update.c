@@ -215,9 +215,8 @@ sync_parts(const struct maildir *d, const struct act *a)
 	return 0;
 }
 
-/* Never over another file. 0, or -1 with errno. */
-static int
-rename_free(int root, const char *from, const char *to)
+int
+maildir_rename(int root, const char *from, const char *to)
 {
 	struct stat st;
 
@@ -267,7 +266,7 @@ move_counted(struct maildir *d, const char *name, const char *to, bool odd)
 
 	odd = odd || d->position == ELSEWHERE;
 	if ((b->moved == NULL || !odd || (names_add(&b->odd, name) == 0 && names_add(&b->odd_as, to) == 0)) &&
-	    rename_free(d->root, name, to) == 0) {
+	    maildir_rename(d->root, name, to) == 0) {
 		if (b->moved != NULL && !odd)
 			b->moved[d->position / 8] |= (uint8_t)(1u << d->position % 8);
 		return 0;
@@ -404,11 +403,11 @@ unhide(struct maildir *d, struct chosen *c)
 	chosen_rewind(c);
 	while (b->moved != NULL && (name = chosen_next(c)) != NULL) {
 		uint32_t at = c->count - 1;
-		if ((b->moved[at / 8] >> at % 8 & 1) != 0 && (moved_name(as, d, name, at) == -1 || rename_free(d->root, as, name) == -1))
+		if ((b->moved[at / 8] >> at % 8 & 1) != 0 && (moved_name(as, d, name, at) == -1 || maildir_rename(d->root, as, name) == -1))
 			all = false;
 	}
 	for (; odd_as != NULL && odd < b->odd.at + b->odd.length; odd += strlen(odd) + 1, odd_as += strlen(odd_as) + 1)
-		if (rename_free(d->root, odd_as, odd) == -1)
+		if (maildir_rename(d->root, odd_as, odd) == -1)
 			all = false;
 	way_back_end(d);
 	return all && !c->failed;
@@ -538,7 +537,7 @@ move_to_cur(const struct maildir *d, const char *name, size_t length, char *to, 
 
 	if (n < 0 || (size_t)n >= size || (size_t)n > PART_PREFIX + NAME_MAX)
 		return -1;
-	return rename_free(d->root, name, to);
+	return maildir_rename(d->root, name, to);
 }
 
 /*
@@ -608,7 +607,7 @@ act_read(struct maildir *d, const char *name)
 {
 	char to[PART_PREFIX + NAME_MAX + 1];
 
-	if (name_read(to, name) == 0 || rename_free(d->root, name, to) == 0)
+	if (name_read(to, name) == 0 || maildir_rename(d->root, name, to) == 0)
 		return 0;
 	return errno == ENOENT ? 1 : -1;
 }

@@ -444,6 +444,75 @@ grown_in_place(void **state)
 	}
 }
 
+/* The only file whose content this is; its unique-id. */
+static void
+uid_of(const char *text, char uid[static UID_MAX + 1])
+{
+	struct inventory_message im;
+	struct place p;
+	uint32_t found = 0;
+	char have[64];
+
+	for (uint32_t i = 0; i < maildrop_count(&m); i++) {
+		assert_int_equal(maildrop_fetch(&m, i + 1, &p), 0);
+		ssize_t n = pread(p.fd, have, sizeof have, p.offset);
+		close(p.fd);
+		if (n != (ssize_t)strlen(text) || memcmp(have, text, (size_t)n) != 0)
+			continue;
+		found++;
+		assert_int_equal(inventory_get(m.inventory, i, &im), 0);
+		snprintf(uid, UID_MAX + 1, "%.*s", (int)im.uid_length, im.uid);
+	}
+	assert_int_equal(found, 1);
+}
+
+/* Two files of one name: a copy goes, and what is another message has an id that stays its own when the other one has gone. */
+static void
+twins(void **state)
+{
+	char one[UID_MAX + 1], other[UID_MAX + 1], again[UID_MAX + 1];
+	struct tally t;
+
+	(void)state;
+	put("new/1.h", "one\n");
+	put("cur/1.h:2,S", "one\n");
+	put("cur/2.h,S=4:2,", "two\n");
+	put("cur/2.h,S=4:2,T", "the other\n");
+	put("new/3.h", "three\n");
+	open_drop();
+	assert_int_equal(maildrop_count(&m), 4);
+	assert_false(there("new/1.h"));
+	assert_true(there("cur/1.h:2,S"));
+	uid_of("two\n", one);
+	uid_of("the other\n", other);
+	assert_string_not_equal(one, other);
+	struct inventory_message im;
+	assert_int_equal(inventory_get(m.inventory, 1, &im), 0);
+	assert_int_equal(update(im.uid_length == strlen(other) ? "-D--" : "--D-", &t), 0);
+	close_drop();
+	unlink(cache_path);
+	open_drop();
+	assert_int_equal(maildrop_count(&m), 3);
+	uid_of("two\n", again);
+	assert_string_equal(one, again);
+	close_drop();
+	/* which of them was there before is known */
+	put("cur/3.h:2,S", "not three\n");
+	open_drop();
+	assert_int_equal(maildrop_count(&m), 4);
+	uid_of("three\n", one);
+	assert_string_equal(one, "3.h");
+	uid_of("not three\n", other);
+	assert_string_not_equal(other, "3.h");
+	close_drop();
+	/* one that a link was made of just now may be on its way */
+	assert_int_equal(linkat(root, "new/3.h", root, "cur/3.h:2,F", 0), 0);
+	open_drop();
+	assert_int_equal(maildrop_count(&m), 4);
+	assert_true(there("new/3.h") && there("cur/3.h:2,F"));
+	close_drop();
+}
+
 static void
 updates(void **state)
 {
@@ -677,6 +746,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(replaced, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(half_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(grown_in_place, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(twins, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(updates, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(recovery, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(left_in_tmp, set_up, tear_down),
