@@ -109,7 +109,7 @@ command_run(struct session *s, char *line)
 	}
 	if ((*argument == '\0' && (c->argument == ARGUMENT_SOME || c->argument == ARGUMENT_RAW)) ||
 	    (*argument != '\0' && c->argument == ARGUMENT_NONE)) {
-		output_err(&s->output, "usage: %s", c->usage);
+		output_err(&s->output, "usage: %s", language_text(s->output.language, c->usage));
 		return EVENT_NONSENSE;
 	}
 	s->before = s->just;

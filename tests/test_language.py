@@ -31,6 +31,7 @@ def in_the_source():
         for call in re.findall(r"output_(?:ok|err)\(&s->output,\s*(.*?)\);", text, re.S):
             first = call.split('",')[0] + '"' if '",' in call else call
             found |= set(re.findall(r'"((?:[^"\\]|\\.)*)"', first))
+        found |= set(re.findall(r'ARGUMENT_[A-Z]+, "((?:[^"\\]|\\.)*)"', text))     # what "usage: %s" is followed by
         for array in re.findall(r"(?:denials|failures)\[\w+\] = \{(.*?)\};", text, re.S):
             found |= set(re.findall(r'= "((?:[^"\\]|\\.)*)"', array))
     for path in (harness.REPO / "authd").glob("*.c"):
@@ -97,6 +98,13 @@ def test_ranges(served, asked, tag):
     with served.connect() as c:
         row = c.cmd(b"LANG " + asked)
         assert row.startswith(b"-ERR ") if tag is None else row.startswith(b"+OK " + tag + b" "), row
+
+
+def test_usage(served):
+    with served.connect() as c:
+        c.ok(b"LANG fr")
+        assert c.err(b"USER").decode() == "-ERR usage\u00a0: USER nom"
+        assert c.err(b"LANG fr x y z w").decode().startswith("-ERR ") and c.err(b"PASS").decode().endswith("PASS mot-de-passe")
 
 
 def test_texts_within_texts(make_postern):
