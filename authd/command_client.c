@@ -344,6 +344,10 @@ command_client_config(const struct conf *c, const struct arguments *a)
 	spoken = locale_language();
 	if (check_user(c, a->word[0]) != 0 || client_fill(c, a, &k) != 0)
 		return 1;
+	if (!k.tls && !k.starttls && c->cleartext_login != CLEARTEXT_ALWAYS)
+		complain("note: %s has no certificate, and cleartext-login = %s: pop3d refuses passwords that come like this%s", c->file,
+		    c->cleartext_login == CLEARTEXT_NEVER ? "never" : "loopback",
+		    c->cleartext_login == CLEARTEXT_NEVER ? "" : " from any other host");
 	if (a->autoconfig)
 		print_autoconfig(&k);
 	else if (a->mobileconfig)

@@ -101,3 +101,7 @@ def test_without_tls(make_postern):
     got = rows(run(p, "u", "--server", "mail.example.org"))
     assert got["Port"] == "110" and got["Connection security"].startswith("none")
     assert run(p, "u", "--starttls", check=False).returncode == 1
+    for setting, said in (("loopback", b"from any other host"), ("never", b"cleartext-login = never"), ("always", None)):
+        p.write_conf(pop3d={"cleartext-login": setting})
+        told = run(p, "u", "--server", "mail.example.org", check=False)
+        assert told.returncode == 0 and (said in told.stderr if said else told.stderr == b""), setting
