@@ -105,10 +105,50 @@ static const char usage[] = "authctl [-tVh] [-c FILE] COMMAND ...\n"
     "  import shadow|dovecot|courier FILE [--replace]\n"
     "see authctl(8)";
 
+/* Which of the two files is it that cannot be read? */
+static void
+broken_file(const struct conf *c, char *path, size_t size)
+{
+	struct store_file s;
+	struct store_meta meta;
+	struct account account;
+
+	store_start(&s, c->db);
+	bool bad = store_meta(&s, &meta) == -1;
+	store_end(&s);
+	sodium_memzero(&meta, sizeof meta);
+	if (bad || account_find(c->db, "nobody", &account) != -1 || accounts_path(c->db, path, size) == -1)
+		string_copy(path, size, c->db);
+}
+
+/* errno, and after it `more`. */
+static int
+complain_file(const struct conf *c, const char *more)
+{
+	char path[CONF_STRING + 16];
+	int error = errno;
+
+	/* what Berkeley DB says of a file that is none of its own, or no longer */
+	if (error == EINVAL || error == EIO) {
+		broken_file(c, path, sizeof path);
+		return complain("%s: is damaged, or was never a store: put a copy of users.db, its key and maildrops.db back, or move it away and add or import "
+		    "the users again%s", path, more);
+	}
+	if (error == ENOENT)
+		return complain("%s: its directory does not exist%s", c->db, more);
+	return complain("%s: %s%s", c->db, error == EPROTO ? "a record of another version" : strerror(error), more);
+}
+
 int
 complain_store(const struct conf *c)
 {
-	return complain("%s: %s; nothing was changed", c->db, errno == EPROTO ? "a record of another version" : strerror(errno));
+	return complain_file(c, "; nothing was changed");
+}
+
+int
+complain_look(const struct conf *c)
+{
+	return complain_file(c, "");
 }
 
 gid_t

@@ -63,6 +63,8 @@ void progress_say(const struct progress *p, const char *what);
 
 /* Complains of a failed change: names the file and errno. */
 int complain_store(const struct conf *c);
+/* The same where nothing was to be changed. */
+int complain_look(const struct conf *c);
 
 /*
  * Opens the store for a change of one user who must be there: 0 with e begun, *u and *account his; or 1 after saying why,

@@ -32,7 +32,11 @@ parse_expires(const char *text, int64_t *expires)
 	const char *end = strptime(text, "%Y-%m-%d", &day);
 	if (end == NULL || *end != '\0')
 		return accepted;
-	*expires = (int64_t)timegm(&day);
+	struct tm real = day;
+	*expires = (int64_t)timegm(&real);
+	/* timegm makes the 3rd of March of the 31st of February */
+	if (real.tm_mday != day.tm_mday || real.tm_mon != day.tm_mon)
+		return "there is no such day";
 	return *expires > now ? NULL : accepted;
 }
 

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "authctl.h"
 #include "log.h"
@@ -107,7 +108,7 @@ look(const struct conf *c, const char *name, struct store_user *u, struct accoun
 	if (found == 1 && account_find(c->db, name, a) == -1)
 		found = -1;
 	if (found == -1)
-		complain_store(c);
+		complain_look(c);
 	return found;
 }
 
@@ -445,10 +446,16 @@ command_list(const struct conf *c, const struct arguments *a)
 {
 	struct listing l = { .as_json = a->json, .json.file = stdout };
 
+	if (access(c->db, F_OK) == -1 && errno == ENOENT && conf_has(&c->stores, STORE_DB)) {
+		struct store_owner owner;
+		if (store_owner(c->db, &owner) == -1)
+			return complain_look(c);
+		complain("note: there is no %s yet; authctl add and authctl import make it", c->db);
+	}
 	if (a->json)
 		json_open(&l.json, NULL, '[');
 	if (store_each(c->db, on_user, &l) == -1 || store_each_policy(c->db, on_policy, &l) == -1)
-		return complain_store(c);
+		return complain_look(c);
 	if (a->json) {
 		json_close(&l.json, ']');
 		json_end(&l.json);

@@ -360,3 +360,34 @@ def test_a_prompt_that_was_stopped_asks_again(p):
     assert prompt.end() == (0, True)
     assert p.authctl("test", "u", password="new-horse-9").returncode == 0
     assert b"horse" not in prompt.shown
+
+
+# what it says of trouble
+
+def test_a_day_that_there_is_not(p):
+    for day in ("2027-02-31", "2099-11-31", "2027-02-29"):
+        done = p.authctl("app", "add", "u", "phone", "--expires", day, check=False)
+        assert done.returncode == 2 and b"there is no such day" in done.stderr, day
+    p.authctl("app", "add", "u", "phone", "--expires", "2096-02-29")
+
+
+@pytest.mark.parametrize("file", ["users.db", "maildrops.db"])
+@pytest.mark.parametrize("content", [b"", b"not a store\n" * 1000], ids=["empty", "other"])
+def test_a_damaged_store_is_named_with_a_remedy(p, file, content):
+    (p.dir / file).write_bytes(content)
+    done = p.authctl("test", "u", password=PASSWORD, check=False)
+    assert done.returncode == 1
+    assert b"/%s: is damaged" % file.encode() in done.stderr and b"put a copy" in done.stderr and b"nothing was changed" not in done.stderr
+    if content:
+        done = p.authctl("lock", "u", check=False)
+        assert done.returncode == 1 and b"/%s: is damaged" % file.encode() in done.stderr and b"nothing was changed" in done.stderr
+
+
+def test_a_list_of_nothing_says_why(make_postern):
+    p = make_postern()
+    done = p.authctl("list", "--json")
+    assert json.loads(done.stdout) == [] and b"note: there is no" in done.stderr and b"users.db yet" in done.stderr
+    p.write_conf(authd={"db": p.dir / "nowhere" / "users.db"})
+    for argv in (("list",), ("add", "u", *CHEAP)):
+        done = p.authctl(*argv, password=PASSWORD, check=False)
+        assert done.returncode == 1 and done.stdout == b"" and b"its directory does not exist" in done.stderr, argv
