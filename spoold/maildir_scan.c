@@ -81,25 +81,60 @@ stamp_equal(const struct stamp *a, const struct stamp *b)
 	return a->inode == b->inode && a->mtime == b->mtime && a->ctime == b->ctime && a->size == b->size;
 }
 
+#define READINGS 4
+
+/* Adds what an earlier reading had and this one, which is in order, has not. 0, or -1 with errno. */
+static int
+list_missed(struct listing *l, const struct listing *before)
+{
+	struct listing missed = { 0 };
+	int result = 0;
+
+	for (uint32_t i = 0; result == 0 && i < before->count; i++) {
+		const struct listing_entry *e = &before->entry[i];
+		const char *name = listing_name(before, e);
+		if (listing_find(l, name + PART_PREFIX, e->base) == NULL)
+			result = listing_add(&missed, name, e->length, e->inode);
+	}
+	for (uint32_t i = 0; result == 0 && i < missed.count; i++)
+		result = listing_add(l, listing_name(&missed, &missed.entry[i]), missed.entry[i].length, missed.entry[i].inode);
+	listing_free(&missed);
+	uint32_t twice = l->twice;
+	listing_sort(l);
+	l->twice += twice;
+	return result;
+}
+
 /*
  * Lists what is there. new/ first: a message that moves meanwhile is then seen twice (and kept once), and not missed.
- * A rename within cur/ while it is read may hide a file, so then it is read again.
+ * A rename within cur/ while it is read may hide a file, so then it is read again; and if others rename there all the time, what was in one of the last two
+ * readings is there. What has gone for good is then missed when it is wanted; but a client that does not see a message forgets that it had it.
  */
 int
 maildir_list(struct maildir *d)
 {
+	struct listing before = { 0 };
 	struct stamp after[PART_COUNT];
+	bool settled = false;
+	int result = 0;
 
-	for (int tries = 0; tries < 4; tries++) {
-		listing_free(&d->listing);
-		if (stamps_take(d, d->listed) == -1 || listing_read(&d->listing, d->root, PART_NEW) == -1 ||
-		    listing_read(&d->listing, d->root, PART_CUR) == -1 || stamps_take(d, after) == -1)
-			return -1;
-		if (stamp_equal(&d->listed[PART_CUR], &after[PART_CUR]))
-			break;
+	for (int tries = 0; result == 0 && !settled && tries < READINGS; tries++) {
+		listing_free(&before);
+		before = d->listing;
+		d->listing = (struct listing){ 0 };
+		result = stamps_take(d, d->listed) == -1 || listing_read(&d->listing, d->root, PART_NEW) == -1 ||
+		    listing_read(&d->listing, d->root, PART_CUR) == -1 || stamps_take(d, after) == -1 ? -1 : 0;
+		settled = result == 0 && stamp_equal(&d->listed[PART_CUR], &after[PART_CUR]);
 	}
-	listing_sort(&d->listing);
-	return 0;
+	if (result == 0) {
+		listing_sort(&d->listing);
+		if (!settled)
+			result = list_missed(&d->listing, &before);
+	}
+	int saved = errno;
+	listing_free(&before);
+	errno = saved;
+	return result;
 }
 
 int
@@ -558,6 +593,22 @@ first_add(void *data, const char *name, size_t length, uint32_t inode)
 	return add_named(f->m, f->d, name, length, inode, f->before, f->to);
 }
 
+/* As list_missed(). 0, or -1 with errno. */
+static int
+first_missed(struct first *f)
+{
+	struct inventory_message im;
+
+	for (uint32_t i = 0; i < inventory_count(f->before); i++) {
+		if (inventory_get(f->before, i, &im) == -1)
+			return -1;
+		const char *file = im.name + PART_PREFIX;
+		if (inventory_find(f->to, file, listing_base(file, im.name_length - PART_PREFIX)) == NO_MESSAGE && inventory_add(f->to, &im) == -1)
+			return -1;
+	}
+	return 0;
+}
+
 /*
  * Everything, of which nothing is known. As maildir_list: what was there twice is kept once, and cur/ is read again if it changed meanwhile. How many were
  * not kept, or -1.
@@ -567,9 +618,10 @@ scan_first_once(struct maildrop *m, struct maildir *d)
 {
 	struct first f = { .m = m, .d = d };
 	struct stamp after[PART_COUNT];
+	bool settled = false;
 	int result = -1;
 
-	for (int tries = 0; tries < 4; tries++) {
+	for (int tries = 0; !settled && tries < READINGS; tries++) {
 		/* what was measured in vain need not be measured again */
 		inventory_free(f.before);
 		f.before = f.to;
@@ -580,9 +632,10 @@ scan_first_once(struct maildrop *m, struct maildir *d)
 		    listing_each(d->root, PART_CUR, &d->listing.skipped, first_add, &f) == -1 || stamps_take(d, after) == -1)
 			break;
 		result = 0;
-		if (stamp_equal(&d->listed[PART_CUR], &after[PART_CUR]))
-			break;
+		settled = stamp_equal(&d->listed[PART_CUR], &after[PART_CUR]);
 	}
+	if (result == 0 && !settled)
+		result = first_missed(&f);
 	if (result == 0)
 		result = sort_arrived(f.to);
 	int saved = errno;
