@@ -196,11 +196,14 @@ open_measured(struct maildir *d, const char *name, int *fd)
 	*fd = maildir_open_file(d, name);
 	if (*fd != -1)
 		return 1;
+	if (errno == ENOENT)
+		return 0;
+	if (errno != EACCES && errno != ELOOP && errno != ENXIO)
+		return -1;
 	if (errno == EACCES)
 		d->left_out[part_of(name)] = true;
-	if (errno != ENOENT)
-		log_text(LOG_WARNING, "left out %s: %s", name, strerror(errno));
-	return errno == ENOENT || errno == EACCES || errno == ELOOP || errno == ENXIO ? 0 : -1;
+	log_text(LOG_WARNING, "left out %s: %s", name, strerror(errno));
+	return 0;
 }
 
 /*
@@ -275,6 +278,19 @@ is_as_measured(const struct maildir *d, const char *name, uint32_t inode, const 
 	    is_untouched(d, name, im);
 }
 
+/*
+ * A message that may be had again is not left out: to a client that leaves its mail on the server, the session without it would say that it has been
+ * deleted, and the next that it is new. So there is none.
+ */
+static void
+tell_unmeasured(const char *name)
+{
+	int saved = errno;
+
+	log_text(LOG_ERR, "%s cannot be read, and nothing is shown without it: %s", name, strerror(errno));
+	errno = saved;
+}
+
 /* Adds what is in a file. What is known already by its base name, and is still that file, is not read. 1; 0: there is no message; -1. */
 static int
 add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length, uint32_t inode, struct inventory *old, struct inventory *to)
@@ -289,6 +305,8 @@ add_named(struct maildrop *m, struct maildir *d, const char *name, size_t length
 	if (known == NO_MESSAGE || !is_as_measured(d, name, inode, &im)) {
 		im = (struct inventory_message){ 0 };
 		int found = measure(m, d, name, base, &im);
+		if (found == -1)
+			tell_unmeasured(name);
 		if (found != 1)
 			return found;
 		uidl_name(m->uidl, name + PART_PREFIX, length - (size_t)PART_PREFIX, &id);

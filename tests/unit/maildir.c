@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,6 +59,27 @@ readdir(DIR *d)
 		assert_int_equal(utimensat(root, "cur", times, 0), 0);
 	}
 	return e;
+}
+
+static const char *unreadable;
+
+int test_openat(int directory, const char *name, int flags, ...) __asm__("openat");
+int
+test_openat(int at, const char *name, int flags, ...)
+{
+	static int (*really)(int, const char *, int, ...);
+	va_list rest;
+
+	if (really == NULL)
+		*(void **)&really = dlsym(RTLD_NEXT, "openat");
+	if (unreadable != NULL && strcmp(name, unreadable) == 0) {
+		errno = EIO;
+		return -1;
+	}
+	va_start(rest, flags);
+	unsigned mode = (flags & O_CREAT) != 0 ? va_arg(rest, unsigned) : 0;
+	va_end(rest);
+	return really(at, name, flags, mode);
 }
 
 static struct conf conf;
@@ -253,6 +275,47 @@ first_of_many(void **state)
 		assert_int_equal(inventory_octets(m.inventory), octets);
 		close_drop();
 	}
+}
+
+/* A session without it would say that it has been deleted: there is none, and the log says which it is. What is known already is not read. */
+static void
+broken_disk(void **state)
+{
+	char line[512] = "";
+	int log = memfd_create("log", MFD_CLOEXEC), was = dup(STDERR_FILENO);
+
+	(void)state;
+	put("cur/1.h:2,", "one\n");
+	open_drop();
+	close_drop();
+	put("cur/2.h:2,", "two\n");
+	unreadable = "cur/2.h:2,";
+	conf.log_level = LOG_ERR;
+	dup2(log, STDERR_FILENO);
+	log_open(&conf, -1);
+	assert_int_equal(maildrop_open(&m, &conf, &grant, false, &kept), 0);
+	int result = maildrop_scan(&m);
+	conf.log_level = LOG_EMERG;
+	dup2(was, STDERR_FILENO);
+	log_open(&conf, -1);
+	assert_int_equal(result, -1);
+	assert_int_equal(m.failure, FAILURE_TEMPORARY);
+	assert_true(pread(log, line, sizeof line - 1, 0) > 0);
+	assert_non_null(strstr(line, "cur/2.h:2, cannot be read"));
+	assert_null(strstr(line, "left out"));
+	maildrop_close(&m);
+	kept = (struct kept){ 0 };
+	close(log);
+	close(was);
+	unreadable = NULL;
+	open_drop();
+	NAMES("cur/1.h:2,", "cur/2.h:2,");
+	close_drop();
+	unreadable = "cur/1.h:2,";
+	open_drop();
+	NAMES("cur/1.h:2,", "cur/2.h:2,");
+	unreadable = NULL;
+	close_drop();
 }
 
 /* A file that is renamed while cur/ is read may be missed by that: a client is not told that it has gone. */
@@ -790,6 +853,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(order_and_kinds, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(first_of_many, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(broken_disk, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(renamed_all_the_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(moves_and_arrivals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sizes, set_up, tear_down),
