@@ -622,6 +622,39 @@ test_holds(void **state)
 	close(mbox);
 }
 
+/* How much of it was not read since the mailbox grew is remembered, and goes down with what is removed. */
+static void
+test_inherited(void **state)
+{
+	(void)state;
+	int fd = file_new();
+	struct inventory *inv = three(false);
+
+	publish(inv);
+	store(fd, inv, MAILDROP_MBOX);
+	inventory_free(inv);
+	assert_non_null(inv = load(fd, MAILDROP_MBOX, CONTEXT));
+	assert_int_equal(inventory_inherited(inv), 0);
+	inventory_inherit(inv);
+	add(inv, "delta", NULL, 300, 7);
+	publish(inv);
+	store(fd, inv, MAILDROP_MBOX);
+	inventory_free(inv);
+	assert_non_null(inv = load(fd, MAILDROP_MBOX, CONTEXT));
+	assert_int_equal(inventory_count(inv), 4);
+	assert_int_equal(inventory_inherited(inv), 3);
+	publish(inv);
+	const uint8_t gone[4] = { 0, 1, 0, 1 };
+	inv = inventory_without(inv, gone);
+	assert_int_equal(inventory_inherited(inv), 2);
+	store(fd, inv, MAILDROP_MBOX);
+	inventory_free(inv);
+	assert_non_null(inv = load(fd, MAILDROP_MBOX, CONTEXT));
+	assert_int_equal(inventory_inherited(inv), 2);
+	inventory_free(inv);
+	close(fd);
+}
+
 /* Two large messages of one length have changed places. */
 static void
 test_holds_large(void **state)
@@ -743,6 +776,7 @@ main(void)
 		cmocka_unit_test(test_interrupted), cmocka_unit_test(test_grown), cmocka_unit_test(test_large), cmocka_unit_test(test_shrunk),
 		cmocka_unit_test(test_two_writers), cmocka_unit_test(test_full), cmocka_unit_test(test_twins),
 		cmocka_unit_test(test_many_twins), cmocka_unit_test(test_maildir_names), cmocka_unit_test(test_holds), cmocka_unit_test(test_holds_large),
+		cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_stamps), cmocka_unit_test(test_stamp_taken),
 	};
 
