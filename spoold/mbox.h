@@ -67,6 +67,13 @@ int mbox_lock_current(struct maildrop *m, struct mbox *b, bool exclusive);
 int mbox_look(const struct mbox *b, off_t size, struct looks *l);
 /* Is what lies at the row what was scanned there? Copied to `copy` on the way, if that is not -1. 1, 0, or -1 with errno. */
 int mbox_row_holds(const struct mbox *b, const struct inventory_message *im, struct content_hash *h, int copy);
+/* The same of many, one after the other: what lies together is read together. */
+struct ahead {
+	off_t at;			/* where buffer[0] is in the file */
+	size_t have;
+	char buffer[256 << 10];
+};
+int mbox_row_holds_next(const struct mbox *b, const struct inventory_message *im, struct content_hash *h, struct ahead *a);
 /*
  * Where the From_ line of the message at [offset, offset + length) starts, and where the next message starts, or the
  * file ends. 1; 0 if it is not framed like a message; -1 with errno.

@@ -91,6 +91,42 @@ mbox_row_holds(const struct mbox *b, const struct inventory_message *im, struct 
 	return memcmp(fingerprint, im->fingerprint, sizeof fingerprint) == 0;
 }
 
+/* Reads from `at` on: `want` octets, or as much as there is room for if that goes on behind what was read before. */
+static ssize_t
+ahead_read(int fd, struct ahead *a, off_t at, uint64_t want)
+{
+	off_t end = a->at + (off_t)a->have;
+	bool goes_on = a->have > 0 && at >= end && at < end + FROM_LINE_MAX;
+	ssize_t n = read_at(fd, a->buffer, goes_on || want > sizeof a->buffer ? sizeof a->buffer : (size_t)want, at);
+
+	a->at = at;
+	a->have = n > 0 ? (size_t)n : 0;
+	return n;
+}
+
+int
+mbox_row_holds_next(const struct mbox *b, const struct inventory_message *im, struct content_hash *h, struct ahead *a)
+{
+	uint8_t fingerprint[FINGERPRINT_SIZE];
+
+	content_begin(h);
+	for (uint64_t done = 0; done < im->length;) {
+		off_t at = (off_t)(im->offset + done);
+		if (at < a->at || at >= a->at + (off_t)a->have) {
+			ssize_t n = ahead_read(b->fd, a, at, im->length - done);
+			if (n <= 0)
+				return (int)n;
+		}
+		size_t from = (size_t)(at - a->at), use = a->have - from;
+		if (use > im->length - done)
+			use = (size_t)(im->length - done);
+		content_add(h, a->buffer + from, use);
+		done += use;
+	}
+	content_end(h, fingerprint);
+	return memcmp(fingerprint, im->fingerprint, sizeof fingerprint) == 0;
+}
+
 int
 mbox_row_frame(int fd, off_t offset, uint64_t length, off_t size, struct range *r)
 {

@@ -254,18 +254,20 @@ inherited_unmark(struct maildrop *m, const struct mbox *b, uint8_t *marks)
 {
 	struct content_hash *h = content_new();
 	uint32_t inherited = inventory_inherited(m->inventory);
-	int holds = h == NULL ? -1 : 1, others = 0;
+	struct ahead *a = calloc(1, sizeof *a);
+	int holds = h == NULL || a == NULL ? -1 : 1, others = 0;
 
 	for (uint32_t i = 0; i < inherited && holds != -1; i++) {
 		struct inventory_message im;
 		if ((marks[i] & MARK_DELETED) == 0)
 			continue;
-		holds = inventory_get(m->inventory, i, &im) == -1 ? -1 : mbox_row_holds(b, &im, h, -1);
+		holds = inventory_get(m->inventory, i, &im) == -1 ? -1 : mbox_row_holds_next(b, &im, h, a);
 		if (holds == 0) {
 			marks[i] &= (uint8_t)~MARK_DELETED;
 			others++;
 		}
 	}
+	free(a);
 	free(h);
 	return holds == -1 ? -1 : others;
 }

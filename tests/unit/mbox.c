@@ -537,6 +537,47 @@ inherited_holds(void **state)
 	assert_file(B);
 }
 
+/* Messages of all lengths, some longer than what is read at once: all of them are read, to the last octet. */
+static void
+inherited_lengths(void **state)
+{
+	static const size_t lengths[] = { 1, 200000, 3, 60000, 300000, 262144, 40, 900000, 262100, 2, 7 };
+	enum { COUNT = sizeof lengths / sizeof *lengths };
+	static char text[2500000];
+	struct tally t;
+
+	(void)state;
+	for (int other = -1; other < COUNT; other++) {
+		size_t used = 0, last[COUNT];
+		for (size_t i = 0; i < COUNT; i++) {
+			used += (size_t)sprintf(text + used, F "Subject: %zu\n\n", i);
+			memset(text + used, 'a', lengths[i]);
+			last[i] = used + lengths[i] - 1;
+			used = last[i] + 1 + (size_t)sprintf(text + last[i] + 1, "\n\n");
+		}
+		unlink(cache_path);
+		put(text, used);
+		open_drop();
+		close_drop();
+		append(C);
+		open_drop();
+		assert_int_equal(inventory_inherited(m.inventory), COUNT);
+		if (other >= 0) {
+			int fd = open(path, O_WRONLY);
+			assert_int_equal(pwrite(fd, "b", 1, (off_t)last[other]), 1);
+			close(fd);
+		}
+		pass_for_seen();
+		assert_int_equal(update("123456789:;", &t), other >= 0 ? -1 : 0);
+		assert_int_equal(t.deleted, other >= 0 ? COUNT - 1 : COUNT);
+		assert_int_equal(t.left, other >= 0 ? 1 : 0);
+		close_drop();
+		open_drop();
+		assert_int_equal(maildrop_count(&m), other >= 0 ? 2 : 1);
+		close_drop();
+	}
+}
+
 /* A message that is not to be had: what is known does not hold, and is not kept. */
 static void
 fetch_doubts(void **state)
@@ -680,6 +721,7 @@ main(void)
 		cmocka_unit_test_teardown(not_an_mbox, clean), cmocka_unit_test_teardown(updates, clean),
 		cmocka_unit_test_teardown(replaced, clean), cmocka_unit_test_teardown(no_room, clean),
 		cmocka_unit_test_teardown(inherited, clean), cmocka_unit_test_teardown(inherited_holds, clean),
+		cmocka_unit_test_teardown(inherited_lengths, clean),
 		cmocka_unit_test_teardown(fetch_doubts, clean), cmocka_unit_test_teardown(touched_meanwhile, clean),
 		cmocka_unit_test_teardown(unfinished_lines, clean), cmocka_unit_test_teardown(forged_numbers, clean),
 		cmocka_unit_test_teardown(ids, clean), cmocka_unit_test_teardown(sealed_marks_only, clean),
