@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include <gnutls/gnutls.h>
 #include <sodium.h>
 
+#include "prompt.h"
 #include "system.h"
 
 #define ANSWER_MS	45000	/* a throttled login, or delivery locks, may take long */
@@ -181,26 +181,12 @@ wire_begin(struct doctor *d, struct wire *w, const char *host, const char *port)
 
 /* Without an echo if it is typed. False if there is none. */
 static bool
-password_read(char *password, size_t size)
+password_read(char password[static PASSWORD_SIZE])
 {
-	struct termios before, silent;
-	bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
-	size_t used = 0;
+	const char *wrong = isatty(STDIN_FILENO) ? prompt_terminal(STDIN_FILENO, "Password (empty: no login is tried): ", password) :
+	    prompt_line(STDIN_FILENO, password);
 
-	if (terminal) {
-		silent = before;
-		silent.c_lflag &= ~(tcflag_t)ECHO;
-		tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);	/* before the question: what is typed after it counts */
-		fputs("Password (empty: no login is tried): ", stderr);
-	}
-	while (used < size - 1 && read(STDIN_FILENO, password + used, 1) == 1 && password[used] != '\n')
-		used++;
-	password[used] = '\0';
-	if (terminal) {
-		tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
-		fputc('\n', stderr);
-	}
-	return used > 0;
+	return wrong == NULL;
 }
 
 static const char *
@@ -236,7 +222,7 @@ login_try(struct doctor *d, struct wire *w)
 {
 	char *password = d->user != NULL ? sodium_malloc(PASSWORD_SIZE) : NULL, line[512];
 
-	if (password != NULL && strpbrk(d->user, "\r\n") == NULL && password_read(password, PASSWORD_SIZE))
+	if (password != NULL && strpbrk(d->user, "\r\n") == NULL && password_read(password))
 		login(d, w, password);
 	else {
 		(void)wire_command(w, "QUIT", "", line, sizeof line);

@@ -12,7 +12,7 @@ SPOOLD_LIBS = -Wl,-Bstatic $(addprefix -l,$(SPOOLD_ARCHIVES)) -Wl,-Bdynamic -lxx
 else
 SPOOLD_LIBS = -ldb-5.3 -lnettle -lxxhash
 endif
-SPOOLCTL_SOURCES = lib/advice_accounts.c spoold/spoolctl.c spoold/ctl_talk.c spoold/ctl_print.c spoold/ctl_who.c spoold/ctl_look.c spoold/ctl_show.c spoold/ctl_maildrop.c \
+SPOOLCTL_SOURCES = lib/prompt.c lib/advice_accounts.c spoold/spoolctl.c spoold/ctl_talk.c spoold/ctl_print.c spoold/ctl_who.c spoold/ctl_look.c spoold/ctl_show.c spoold/ctl_maildrop.c \
 	spoold/ctl_metrics.c spoold/ctl_certificate.c spoold/doctor.c spoold/doctor_host.c spoold/doctor_conf.c \
 	spoold/doctor_tls.c spoold/doctor_mail.c spoold/doctor_login.c
 SPOOLCTL_LIBS = -lgnutls

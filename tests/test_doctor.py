@@ -4,8 +4,10 @@ import json
 import os
 import pty
 import shutil
+import signal
 import socket
 import subprocess
+import termios
 
 import pytest
 
@@ -256,6 +258,22 @@ def test_the_password_is_typed_without_an_echo(running):
     rest = os.read(master, 1024)
     os.close(master)
     assert of(steps, "login")[0][0] == "ok" and harness.PASSWORD.encode() not in prompt + rest
+
+
+@pytest.mark.skipif(not harness.HAS_TERMINALS, reason="there is no /dev/pts")
+def test_a_signal_leaves_the_echo_on(running):
+    master, slave = pty.openpty()
+    argv = [str(x) for x in running.argv("spoolctl", "doctor", "box", "--json", *at(running))]
+    child = subprocess.Popen(argv, stdin=slave, stdout=subprocess.PIPE, stderr=slave, **running.popen_as())
+    prompt = b""
+    while b"tried): " not in prompt:
+        prompt += os.read(master, 1024)
+    assert not termios.tcgetattr(slave)[3] & termios.ECHO
+    child.terminate()
+    child.communicate(timeout=harness.TIMEOUT)
+    assert child.returncode == -signal.SIGTERM and termios.tcgetattr(slave)[3] & termios.ECHO
+    os.close(slave)
+    os.close(master)
 
 
 def test_a_maildrop_in_use(running):
