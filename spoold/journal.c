@@ -43,6 +43,10 @@
  * happened or not; if not, the octets from the new end to the end of their block may read as zeros, or as what was
  * appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change.
  *
+ * Holes stay holes, as far as the file system tells where they are. The journal is in nobody's quota but the administrator's: what is all zeros takes
+ * no room there, whatever the length of the mailbox. In the mailbox zeros are not written where nothing ever was, so that UNDO, above all, needs no
+ * room that MOVE did not have.
+ *
  * Deliverers may cut off what they had appended themselves, and die half-way in appending. tests/model/update.pml has
  * these steps under the same names.
  */
@@ -148,6 +152,7 @@ struct sink {
 	uint8_t *octets;
 	off_t begun;					/* the disk was told to write up to here */
 	off_t shared_from, shared_to;			/* already there, by shared blocks */
+	bool skipped;					/* a hole was left, perhaps at the end of the file */
 	XXH3_state_t *sum;				/* of all that is put; may be NULL */
 };
 
@@ -302,7 +307,93 @@ sink_start(struct sink *s, int fd, off_t at, XXH3_state_t *sum)
 	s->at = s->begun = at;
 	s->have = 0;
 	s->shared_from = s->shared_to = 0;
+	s->skipped = false;
 	s->sum = sum;
+}
+
+static bool
+is_zeros(const uint8_t *octets, size_t length)
+{
+	return octets[0] == 0 && memcmp(octets, octets + 1, length - 1) == 0;
+}
+
+/* From `at` on, is there a hole (or the end), and how far does it go? Else, how far does what was once written? The file position stays. */
+static bool
+hole_at(int fd, off_t at, off_t length, off_t *end)
+{
+	off_t position = lseek(fd, 0, SEEK_CUR), data = lseek(fd, at, SEEK_DATA), hole = at + length;
+	bool none = data == -1 && errno == ENXIO;
+
+	if (data == at)
+		hole = lseek(fd, at, SEEK_HOLE);
+	(void)lseek(fd, position, SEEK_SET);
+	*end = none || data > at ? data : hole;
+	if (none || *end <= at || *end > at + length)
+		*end = at + length;
+	return none || data > at;
+}
+
+/* Zeros, where there is no hole. */
+static int
+sink_zeros(struct sink *s, off_t length)
+{
+	static const uint8_t zeros[1 << 16];
+	off_t end;
+
+	for (; length > 0; length -= end - s->at, s->at = end) {
+		if (hole_at(s->fd, s->at, length, &end)) {
+			s->skipped = true;
+			continue;
+		}
+		if (end - s->at > (off_t)sizeof(zeros))
+			end = s->at + (off_t)sizeof(zeros);
+		if (write_all(s->fd, zeros, (size_t)(end - s->at), s->at) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+/* By whole blocks of the file: those that are all zeros apart from the others. */
+static int
+sink_write_apart(struct sink *s, const uint8_t *octets, size_t length)
+{
+	size_t n, run;
+	bool zero;
+
+	while (length > 0) {
+		zero = false;
+		for (run = 0; run < length; run += n) {
+			n = BLOCK - (size_t)((s->at + (off_t)run) % BLOCK);
+			if (n > length - run)
+				n = length - run;
+			bool is = n == BLOCK && is_zeros(octets + run, n);
+			if (run == 0)
+				zero = is;
+			else if (is != zero)
+				break;
+		}
+		if (zero) {
+			if (sink_zeros(s, (off_t)run) == -1)
+				return -1;
+		} else {
+			if (write_all(s->fd, octets, run, s->at) == -1)
+				return -1;
+			s->at += (off_t)run;
+		}
+		octets += run;
+		length -= run;
+	}
+	return 0;
+}
+
+static void
+sink_begin(struct sink *s)
+{
+	if (s->at - s->begun >= WRITEBACK) {
+		/* Only so that the disk works while we do; fsync is what counts, so it may fail. */
+		(void)sync_file_range(s->fd, s->begun, s->at - s->begun, SYNC_FILE_RANGE_WRITE);
+		s->begun = s->at;
+	}
 }
 
 static int
@@ -310,15 +401,22 @@ sink_write(struct sink *s, const uint8_t *octets, size_t length)
 {
 	if (s->sum != NULL)
 		(void)XXH3_128bits_update(s->sum, octets, length);
-	if (!(s->at >= s->shared_from && s->at + (off_t)length <= s->shared_to) &&
-	    write_all(s->fd, octets, length, s->at) == -1)
+	if (s->at >= s->shared_from && s->at + (off_t)length <= s->shared_to)
+		s->at += (off_t)length;
+	else if (sink_write_apart(s, octets, length) == -1)
+		return -1;
+	sink_begin(s);
+	return 0;
+}
+
+/* The same of octets that may not be looked at. */
+static int
+sink_write_mapped(struct sink *s, const uint8_t *octets, size_t length)
+{
+	if (write_all(s->fd, octets, length, s->at) == -1)
 		return -1;
 	s->at += (off_t)length;
-	if (s->at - s->begun >= WRITEBACK) {
-		/* Only so that the disk works while we do; fsync is what counts, so it may fail. */
-		(void)sync_file_range(s->fd, s->begun, s->at - s->begun, SYNC_FILE_RANGE_WRITE);
-		s->begun = s->at;
-	}
+	sink_begin(s);
 	return 0;
 }
 
@@ -348,6 +446,21 @@ sink_put(struct sink *s, const uint8_t *octets, size_t length)
 			return -1;
 	}
 	return 0;
+}
+
+/* All is put, and the file is as long as that. */
+static int
+sink_end(struct sink *s)
+{
+	struct stat st;
+
+	if (sink_flush(s) == -1)
+		return -1;
+	if (!s->skipped)
+		return 0;
+	if (fstat(s->fd, &st) == -1)
+		return -1;
+	return st.st_size < s->at ? truncate_file(s->fd, s->at) : 0;
 }
 
 /*
@@ -398,11 +511,19 @@ carry_mapped(struct update *u, off_t from, off_t length)
 	if (sink_flush(&u->out) == -1)
 		return -1;
 	while (length > 0) {
-		size_t skip = (size_t)(from % BLOCK), n = length < MAPPED ? (size_t)length : (size_t)MAPPED;
+		off_t end;
+		if (hole_at(u->in.fd, from, length, &end)) {
+			if (sink_zeros(&u->out, end - from) == -1)
+				return -1;
+			length -= end - from;
+			from = end;
+			continue;
+		}
+		size_t skip = (size_t)(from % BLOCK), n = end - from < MAPPED ? (size_t)(end - from) : (size_t)MAPPED;
 		uint8_t *at = mmap(NULL, skip + n, PROT_READ, MAP_SHARED | MAP_POPULATE, u->in.fd, from - (off_t)skip);
 		if (at == MAP_FAILED)
 			return carry(u, from, length);
-		int result = sink_write(&u->out, at + skip, n), saved = errno;
+		int result = sink_write_mapped(&u->out, at + skip, n), saved = errno;
 		munmap(at, skip + n);
 		errno = saved;
 		if (result == -1)
@@ -618,7 +739,7 @@ save(struct update *u, const struct range *gone)
 	while ((r = walk_next(u, &w, &p)) == 1)
 		if (p.from >= u->left && save_piece(u, p.from, p.place, p.length) == -1)
 			return -1;
-	if (r == -1 || sink_flush(&u->out) == -1)
+	if (r == -1 || sink_end(&u->out) == -1)
 		return -1;
 	u->h.end = (uint64_t)w.place;
 	sum_end(u, u->h.sum);
@@ -1345,7 +1466,7 @@ extend(struct update *u, off_t size)
 
 	source_start(&u->in, u->mbox);
 	sink_start(&u->out, u->journal, place, NULL);
-	if (carry(u, u->size, size - u->size) == -1 || sink_flush(&u->out) == -1 || sync_file(u->journal) == -1)
+	if (carry(u, u->size, size - u->size) == -1 || sink_end(&u->out) == -1 || sync_file(u->journal) == -1)
 		return -1;
 	randombytes_buf(u->s.key, sizeof(u->s.key));
 	u->s.extra = (uint64_t)(size - (off_t)u->h.size);

@@ -92,6 +92,16 @@ size_of(int fd)
 	return st.st_size;
 }
 
+/* What it takes on the disk. */
+static off_t
+blocks_of(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_blocks * 512;
+}
+
 static void
 note(int file, enum kind kind, const void *octets, size_t length, off_t at, off_t was)
 {
@@ -217,6 +227,7 @@ static struct scene scene;
 /* What is deleted; 'x' goes, '.' stays. Message i has size sizes[i % ...]; the last two are twins, and so are the first two. */
 static const size_t small[] = { 700, 700, 90, 1500, 9, 3100, 40, 620 };
 static const size_t large[] = { 9000, 9000, 300, 20000, 12, 4096, 8192, 15000, 33 };
+static const size_t sparse[] = { 9000, 9000, 300, 13000, 12, 4096, 12288, 9000, 33 };	/* the large ones are zeros but for their ends */
 static const size_t tiny[] = { 9, 9, 10, 11, 9 };
 static const struct pattern {
 	const char *name;
@@ -244,6 +255,8 @@ static const struct pattern {
 	{ "all", "xxxxxxxx", small, 8 },
 	{ "tail", "....xxxx", small, 8 },
 	{ "large, tail", ".....xxxx", large, 9 },
+	{ "sparse, first", "x........", sparse, 9 },
+	{ "sparse, alternate", "x.x.x.x.x", sparse, 9 },
 };
 #define PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
 
@@ -273,6 +286,8 @@ scene_make(const struct pattern *p)
 		which = i < 2 ? 0 : (unsigned)i;		/* the first two are twins */
 		scene.start[i] = scene.before.size;
 		message(scene.before.octets + scene.before.size, size, which);
+		if (p->sizes == sparse && size > 5000)
+			memset(scene.before.octets + scene.before.size + 100, 0, size - 200);
 		if (p->marks[i] == '.') {
 			memcpy(scene.after.octets + scene.after.size, scene.before.octets + scene.before.size, size);
 			scene.after.size += size;
@@ -289,8 +304,15 @@ scene_make(const struct pattern *p)
 static void
 file_fill(int file, const struct image *i)
 {
+	size_t at, n;
+
+	assert_int_equal(__real_ftruncate(fds[file], 0), 0);
 	assert_int_equal(__real_ftruncate(fds[file], (off_t)i->size), 0);
-	assert_int_equal(__real_pwrite(fds[file], i->octets, i->size, 0), i->size);
+	for (at = 0; at < i->size; at += n) {		/* what is all zeros is a hole */
+		n = i->size - at < 4096 ? i->size - at : 4096;
+		if (!is_zeros(i->octets + at, n))
+			assert_int_equal(__real_pwrite(fds[file], i->octets + at, n, (off_t)at), n);
+	}
 }
 
 static void
@@ -445,6 +467,47 @@ test_refused(void **state)
 }
 
 /* What moves nothing needs no journal. */
+/* What is long and takes no room takes none in the journal, nor in the mailbox when it is moved, or put back. */
+static void
+test_sparse(void **state)
+{
+	static const char first[] = "From a\n\na\n\n", second[] = "From b\n\n", end[] = "\nend\n\n", third[] = "From c\n\nc\n\n";
+	const off_t length = (off_t)64 << 20, size = (off_t)strlen(first) + (off_t)strlen(second) + length + (off_t)strlen(end) + (off_t)strlen(third);
+	const struct range gone[] = { { 0, (off_t)strlen(first) }, { size - (off_t)strlen(third), (off_t)strlen(third) } };
+	const char *why;
+	char is[16];
+	int way;
+
+	(void)state;
+	for (way = 0; way < 3; way++) {			/* applied; undone at once; undone by recovery */
+		scene_make(&patterns[15]);
+		files_reset();
+		assert_int_equal(__real_ftruncate(fds[MBOX], 0), 0);
+		assert_int_equal(__real_pwrite(fds[MBOX], first, strlen(first), 0), strlen(first));
+		assert_int_equal(__real_pwrite(fds[MBOX], second, strlen(second), (off_t)strlen(first)), strlen(second));
+		assert_int_equal(__real_pwrite(fds[MBOX], end, strlen(end), size - (off_t)strlen(third) - (off_t)strlen(end)), strlen(end));
+		assert_int_equal(__real_pwrite(fds[MBOX], third, strlen(third), size - (off_t)strlen(third)), strlen(third));
+		fault_mask = F_SYNC;
+		fault_errno = EIO;
+		fault_count = 0;
+		fault_at = way == 0 ? 0 : 2;		/* of the mailbox, after MOVE */
+		fault_times = way == 1 ? 1 : 1000;
+		assert_int_equal(journal_apply(fds[MBOX], fds[JOURNAL], gone, 2, size),
+		    way == 0 ? JOURNAL_APPLIED : way == 1 ? JOURNAL_UNCHANGED : JOURNAL_PENDING);
+		fault_at = 0;
+		assert_true(blocks_of(fds[JOURNAL]) < 256 << 10 && blocks_of(fds[MBOX]) < 256 << 10);
+		if (way == 2)
+			assert_int_equal(recover(&why), JOURNAL_NOTHING);
+		assert_true(blocks_of(fds[MBOX]) < 256 << 10);
+		assert_int_equal(size_of(fds[MBOX]), way == 0 ? size - gone[0].length - gone[1].length : size);
+		assert_int_equal(__real_pread(fds[MBOX], is, strlen(end), size_of(fds[MBOX]) - (off_t)strlen(end) - (way == 0 ? 0 : (off_t)strlen(third))),
+		    strlen(end));
+		assert_memory_equal(is, end, strlen(end));
+		assert_int_equal(__real_pread(fds[MBOX], is, strlen(second), way == 0 ? 0 : (off_t)strlen(first)), strlen(second));
+		assert_memory_equal(is, second, strlen(second));
+	}
+}
+
 static void
 test_without_journal(void **state)
 {
@@ -1447,6 +1510,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_apply),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_sparse),
 		cmocka_unit_test(test_without_journal),
 		cmocka_unit_test(test_note),
 		cmocka_unit_test(test_damaged),
