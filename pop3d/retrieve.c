@@ -241,7 +241,7 @@ static enum event
 refuse(struct session *s, uint32_t number, uint32_t failure)
 {
 	if (failure == FAILURE_VANISHED)
-		output_err(&s->output, "message %u is no longer there: another program removed it", number);
+		output_err(&s->output, "message %u is no longer there: another program removed or changed it", number);
 	else
 		output_err(&s->output, "[SYS/TEMP] message %u cannot be read", number);
 	return EVENT_REFUSED;
