@@ -1238,6 +1238,53 @@ load_slot(struct update *u, off_t length)
 	return sum_is(u, u->journal, (off_t)u->h.end, (off_t)(u->h.end + u->s.extra), u->s.key, u->s.sum);
 }
 
+static const uint8_t *
+under_of(const struct update *u)
+{
+	return u->s.extra > 0 ? u->s.under : u->h.under;
+}
+
+/* Do these octets of the mailbox equal those of the mark? */
+static int
+mark_at(struct update *u, off_t at, const uint8_t *octets, size_t length)
+{
+	uint8_t is[2 * MARK_EDGE];
+
+	if (read_all(u->mbox, is, length, at) == -1)
+		return -1;
+	return memcmp(is, octets, length) == 0;
+}
+
+/* Is this part of the mark, which no mail has in it, where it was put? */
+static bool
+is_marked(struct update *u, off_t size, off_t at, const uint8_t *octets, size_t length)
+{
+	return length >= MARK_SURE && size >= at + (off_t)length && mark_at(u, at, octets, length) == 1;
+}
+
+/*
+ * Another program has been there, and nothing is acted on. But a message that stays after all begins as it did: else
+ * nobody could read a mailbox whose first one that is.
+ */
+static enum journal_state
+leave_alone(struct update *u, off_t size, const char **why)
+{
+	const uint8_t *under = under_of(u);
+	struct edges e;
+	int r = 0;
+
+	edges_of(u, &e);
+	if (is_marked(u, size, e.head, u->h.mark, e.head_length))
+		r = write_all(u->mbox, under, e.head_length, e.head);
+	if (r == 0 && is_marked(u, size, e.tail, u->h.mark + MARK_EDGE, e.tail_length))
+		r = write_all(u->mbox, under + MARK_EDGE, e.tail_length, e.tail);
+	*why = "the mailbox cannot be written";
+	if (r == -1 || sync_file(u->mbox) == -1)
+		return JOURNAL_FAILED;
+	*why = "the mailbox was changed by another program since";
+	return JOURNAL_FOREIGN;
+}
+
 /* Reads all that the journal says. JOURNAL_DONE if it is whole and of this mailbox. */
 static enum journal_state
 load(struct update *u, const struct stat *mbox, const char **why)
@@ -1268,8 +1315,13 @@ load(struct update *u, const struct stat *mbox, const char **why)
 		return r == 0 ? JOURNAL_TORN : JOURNAL_FAILED;
 	u->size += (off_t)u->s.extra;
 	u->left += (off_t)u->s.extra;
-	*why = "the journal is of another file";
-	return (ino_t)u->h.inode == mbox->st_ino ? JOURNAL_DONE : JOURNAL_FOREIGN;
+	if ((ino_t)u->h.inode == mbox->st_ino)
+		return JOURNAL_DONE;
+	/* it may be a copy of the one that it is of, mark and all */
+	state = leave_alone(u, mbox->st_size, why);
+	if (state == JOURNAL_FOREIGN)
+		*why = "the journal is of another file";
+	return state;
 }
 
 /* Is each octet one of the two that it may be? */
@@ -1352,12 +1404,6 @@ moved_agrees(struct update *u, bool old_too)
 	return compare_piece(&c, (off_t)u->h.end, 0, (off_t)u->s.extra);
 }
 
-static const uint8_t *
-under_of(const struct update *u)
-{
-	return u->s.extra > 0 ? u->s.under : u->h.under;
-}
-
 /* Is the mark, or what it is written over, or octet by octet either of them, at the edges? */
 static int
 edges_agree(struct update *u)
@@ -1391,17 +1437,6 @@ mailbox_agrees(struct update *u)
 	if (sealed || (r = edges_agree(u)) != 1 || u->s.extra == 0)
 		return r;
 	return sum_is(u, u->mbox, u->left + MARK_EDGE, u->size - MARK_EDGE, u->s.key, u->s.doomed);
-}
-
-/* Do these octets of the mailbox equal those of the mark? */
-static int
-mark_at(struct update *u, off_t at, const uint8_t *octets, size_t length)
-{
-	uint8_t is[2 * MARK_EDGE];
-
-	if (read_all(u->mbox, is, length, at) == -1)
-		return -1;
-	return memcmp(is, octets, length) == 0;
 }
 
 /*
@@ -1507,36 +1542,6 @@ redo(struct update *u, off_t size)
 	if (truncate_file(u->mbox, u->left) == -1)
 		return -1;
 	return sync_file(u->mbox);
-}
-
-/* Is this part of the mark, which no mail has in it, where it was put? */
-static bool
-is_marked(struct update *u, off_t size, off_t at, const uint8_t *octets, size_t length)
-{
-	return length >= MARK_SURE && size >= at + (off_t)length && mark_at(u, at, octets, length) == 1;
-}
-
-/*
- * Another program has been there, and nothing is acted on. But a message that stays after all begins as it did: else
- * nobody could read a mailbox whose first one that is.
- */
-static enum journal_state
-leave_alone(struct update *u, off_t size, const char **why)
-{
-	const uint8_t *under = under_of(u);
-	struct edges e;
-	int r = 0;
-
-	edges_of(u, &e);
-	if (is_marked(u, size, e.head, u->h.mark, e.head_length))
-		r = write_all(u->mbox, under, e.head_length, e.head);
-	if (r == 0 && is_marked(u, size, e.tail, u->h.mark + MARK_EDGE, e.tail_length))
-		r = write_all(u->mbox, under + MARK_EDGE, e.tail_length, e.tail);
-	*why = "the mailbox cannot be written";
-	if (r == -1 || sync_file(u->mbox) == -1)
-		return JOURNAL_FAILED;
-	*why = "the mailbox was changed by another program since";
-	return JOURNAL_FOREIGN;
 }
 
 /*

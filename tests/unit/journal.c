@@ -683,6 +683,22 @@ test_damaged(void **state)
 	damaged(&marked);
 }
 
+/* The mark, as the journal has it, goes over the mailbox as it is. */
+static int
+mark_now(void)
+{
+	struct update *u = update_new(fds[MBOX], fds[JOURNAL]);
+	int result;
+
+	assert_non_null(u);
+	assert_int_equal(__real_pread(fds[JOURNAL], &u->h, sizeof(u->h), AT_HEADER), sizeof(u->h));
+	u->size = (off_t)u->h.size;
+	u->left = (off_t)u->h.left;
+	result = mark(u, u->h.mark);
+	update_free(u);
+	return result;
+}
+
 static void
 foreign(const struct pattern *p)
 {
@@ -701,6 +717,20 @@ foreign(const struct pattern *p)
 	assert_int_equal(__real_pwrite(other, scene.before.octets, scene.before.size, 0), scene.before.size);
 	assert_int_equal(journal_recover(other, fds[JOURNAL], &why), JOURNAL_FOREIGN);
 	close(other);
+
+	/* A copy that was made when the mark was there, which is in messages that stay. */
+	file_fill(JOURNAL, &good);
+	assert_int_equal(mark_now(), 0);
+	file_take(MBOX, &bad);
+	assert_false(mbox_is(&scene.before, NULL, 0));
+	other = memfd_create("other", MFD_CLOEXEC);
+	assert_int_equal(__real_pwrite(other, bad.octets, bad.size, 0), bad.size);
+	assert_int_equal(journal_recover(other, fds[JOURNAL], &why), JOURNAL_FOREIGN);
+	assert_string_equal(why, "the journal is of another file");
+	assert_int_equal(__real_pread(other, bad.octets, bad.size, 0), bad.size);
+	assert_memory_equal(bad.octets, scene.before.octets, bad.size);
+	close(other);
+	file_fill(MBOX, &scene.before);
 
 	/* A later version, whole. */
 	bad = good;
