@@ -495,7 +495,8 @@ asroot_journal_set_aside(struct holding *h)
 	char name[NAME_MAX + 1], aside[NAME_MAX + 1];
 
 	file_name(name, h, "journal");
-	snprintf(aside, sizeof aside, "%s.aside-%lld", h->key, (long long)time(NULL));
+	/* two in one second are not to be one */
+	snprintf(aside, sizeof aside, "%s.aside-%lld-%08lx", h->key, (long long)time(NULL), (unsigned long)randombytes_random());
 	if (renameat(journals, name, journals, aside) == -1)
 		return errno;
 	log_text(LOG_ERR, "the journal of %s was not acted on and is kept as journal/%s under state-dir", h->path, aside);

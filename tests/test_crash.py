@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -56,6 +57,7 @@ def test_journal_killed(tools, tmp_path):
 
 
 FLAG = "user.postern-update"
+EDGE = 32       # so many octets at both ends of what is to go are marked
 
 
 def has_flag(path):
@@ -382,6 +384,32 @@ def test_renamed_after_the_crash(tools, postern, again):
     assert (count, moved.read_bytes()) == (4, drop.expected(DELETIONS["alternate"], False))
     await_workers(postern)
     assert not list((postern.dir / "state/journal").iterdir())
+
+
+def test_replaced_by_a_copy_after_the_crash(tools, postern):
+    """The journal of another file is set aside, under a name that none has had; and a copy of the mailbox has no mark in it any more."""
+    drop, journals = Drop(postern, "mbox"), postern.dir / "state/journal"
+    postern.start()
+    cut_off(tools, postern)
+    drop.age_dotlock()
+    copy, left = drop.path.with_name("copy"), len(drop.expected(DELETIONS["alternate"], False))
+    copy.write_bytes(drop.look())
+    postern.own(copy)
+    assert drop.look()[-EDGE:] != drop.before[-EDGE:]
+    copy.rename(drop.path)
+    (journal,) = journals.glob("*.journal")
+    held = journal.read_bytes()
+    others = [journal.with_suffix(".aside-%d" % (time.time() + i)) for i in range(60)]
+    for other in others:
+        other.write_bytes(b"other")
+    postern.start("spoold")
+    await_workers(postern)
+    postern.daemon("spoold").wait_line("event=recover", "result=foreign")
+    now = drop.look()
+    assert now[left:left + EDGE] == drop.before[left:left + EDGE] and now[-EDGE:] == drop.before[-EDGE:]
+    assert all(other.read_bytes() == b"other" for other in others)
+    (aside,) = set(journals.glob("*.aside-*")) - set(others)
+    assert aside.read_bytes() == held
 
 
 def test_of_another_owner_after_the_crash(tools, make_postern, stage):
