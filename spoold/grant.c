@@ -495,12 +495,15 @@ asroot_journal_set_aside(struct holding *h)
 	char name[NAME_MAX + 1], aside[NAME_MAX + 1];
 
 	file_name(name, h, "journal");
+	if (h->aside)
+		return EPERM;
 	/* two in one second are not to be one */
 	snprintf(aside, sizeof aside, "%s.aside-%lld-%08lx", h->key, (long long)time(NULL), (unsigned long)randombytes_random());
 	if (renameat(journals, name, journals, aside) == -1)
 		return errno;
 	log_text(LOG_ERR, "the journal of %s was not acted on and is kept as journal/%s under state-dir", h->path, aside);
 	asroot_journal_gone(h, aside);
+	h->aside = true;
 	return 0;
 }
 

@@ -57,6 +57,7 @@ struct holding {
 	dev_t device;
 	ino_t inode;
 	bool journal;			/* a journal was made or found, and not dropped */
+	bool aside;			/* one was set aside for this worker, which is all that a session can need */
 	int kept;			/* locked.h's, of this worker; -1 */
 	bool dotlock;			/* made by us and not yet removed */
 	dev_t dotlock_device;

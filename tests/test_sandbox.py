@@ -318,6 +318,7 @@ def test_worker_that_was_taken_over(make_postern, stage, probe_build):
     state = p.conf["postern"]["state-dir"]
     for folder in ("journal", "cache"):
         assert all(name.startswith(mine) for name in os.listdir(state / folder)), os.listdir(state / folder)
+    assert len([name for name in os.listdir(state / "journal") if ".aside-" in name]) <= 4, "one from each worker, and from each recovery after it"
     assert sorted(x for x in os.listdir(p.mail) if not x.startswith((".mine", "mine"))) == ["other"]
     with p.connect() as c:
         c.login("other")
