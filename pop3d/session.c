@@ -20,6 +20,7 @@
 #define LET_GO_MAX	(64 * 1024)	/* octets that are still read, and thrown away, of a client that is let go */
 #define SHORT_MS	100		/* a poll is over by then; a longer session runs wherever there is room */
 #define SILENT_MS	1000		/* after so long a client is no longer fetching one message after the other */
+#define DECIPHERED_WITHIN (16 * 1024)	/* octets of stack */
 #define SKIPPED_MAX	(1024 * 1024)	/* octets of one line that is too long */
 
 /* The next line, sending what is gathered before waiting for it. */
@@ -137,6 +138,15 @@ line_run(struct session *s, enum line_result result, char *line)
 	return command_run(s, line);
 }
 
+/* A line that may have been a password: of it the buffer has octets, and so have frames of GnuTLS's that are dead by now. */
+static void
+forget(struct session *s)
+{
+	line_wipe(&s->lines);
+	if (s->stream.tls != NULL)
+		sodium_stackzero(DECIPHERED_WITHIN);
+}
+
 /* From the greeting on, until a handler ends it or the client is gone. */
 static void
 session_loop(struct session *s)
@@ -160,7 +170,7 @@ session_loop(struct session *s)
 		}
 		enum event event = line_run(s, result, line);
 		if (s->state == STATE_AUTHORIZATION || event == EVENT_TRANSACTION)
-			line_wipe(&s->lines);
+			forget(s);
 		if (event == EVENT_TRANSACTION) {
 			s->state = STATE_TRANSACTION;
 			s->stream.deadline = 0;

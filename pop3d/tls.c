@@ -4,7 +4,9 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
+#include <malloc.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -74,6 +76,15 @@ pull_timeout(gnutls_transport_ptr_t p, unsigned milliseconds)
 	return t->start < t->end ? 1 : poll(&in, 1, milliseconds == GNUTLS_INDEFINITE_TIMEOUT ? -1 : (int)milliseconds);
 }
 
+/* A record that came may have been a password: its memory is not given back as it is. */
+static void
+wipe_and_free(void *memory)
+{
+	if (memory != NULL)
+		explicit_bzero(memory, malloc_usable_size(memory));
+	free(memory);
+}
+
 struct tls *
 tls_begin(int in, int out, int keeper, int64_t deadline)
 {
@@ -88,6 +99,7 @@ tls_begin(int in, int out, int keeper, int64_t deadline)
 	}
 	t->in = in;
 	t->out = out;
+	gnutls_free = wipe_and_free;
 	gnutls_rnd_refresh();	/* this process was forked without GnuTLS hearing of it: what its siblings draw must not be the same */
 	if ((error = gnutls_init(&t->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL)) < 0 ||
 	    (error = credentials_apply(t->session, keeper, deadline)) < 0 ||

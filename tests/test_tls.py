@@ -3,6 +3,7 @@
 `make check` asks the slow judges for the main things, and floods for a moment; with TLS_ALL=1 in the environment (`make check-tls`) they are asked
 for all they know, over STLS too, and 1,000 handshakes are made beside 1,000 half-open ones.
 """
+import base64
 import contextlib
 import ctypes
 import datetime
@@ -11,11 +12,13 @@ import pathlib
 import random
 import re
 import resource
+import secrets
 import select
 import shutil
 import signal
 import socket
 import ssl
+import string
 import struct
 import subprocess
 import tempfile
@@ -1188,13 +1191,13 @@ def secrets_of(key):
     return needles
 
 
-def found_in(pid, needles):
-    """Which of the needles the process has in its memory, all of it that can be read."""
+def found_in(pid, needles, rights_too="r"):
+    """Which of the needles the process has in its memory, all of it that can be read (and, with "w", written)."""
     found = set()
     with open("/proc/%d/maps" % pid) as maps, open("/proc/%d/mem" % pid, "rb", 0) as memory:
         for row in maps:
             span, rights = row.split()[:2]
-            if "r" not in rights or "[v" in row:
+            if "r" not in rights or rights_too not in rights or "[v" in row:
                 continue
             start, end = (int(x, 16) for x in span.split("-"))
             with contextlib.suppress(OSError, OverflowError):
@@ -1287,15 +1290,29 @@ def find_processes(name):
 @pytest.mark.native("it looks at all of a process's memory, and that of these has shadows without end")
 @pytest.mark.parametrize("version", [TLS12, TLS13])
 def test_no_password_in_the_memory_of_pop3d_after_login(make_postern, authority, pairs, version):
-    password = "a-password-of-%d-that-is-only-here" % version
+    """Nor eleven octets of it in a row, nor of its base64: neither of what came, nor of what GnuTLS made of it."""
     p = serve(make_postern, pairs["p256"])
     path = p.mbox("ann", [MESSAGE])
-    p.add("ann", "mbox:%s" % path, password=password)
-    c = connect_tls(p, context(authority, version)).login("ann", password)
-    pids = p.daemon("pop3d").session()
-    for pid in pids:
-        assert not found_in(pid, {password.encode()}), harness.process_name(pid)
-    c.quit()
+    pieces = lambda text: {text[i:i + 8] for i in range(0, len(text) - 7, 4)}
+    for how in ("USER", "PLAIN", "PLAIN at once", "LOGIN"):
+        for length in (34, 96):
+            user = b"ann-%d" % length
+            password = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
+            if how == "USER":
+                p.add(user.decode(), "mbox:%s" % path, password=password)
+            else:
+                p.authctl("passwd", user.decode(), *harness.CHEAP, password=password)
+            plain = base64.b64encode(b"\0" + user + b"\0" + password.encode())
+            word = base64.b64encode(password.encode())
+            with connect_tls(p, context(authority, version)) as c:
+                for line in {"USER": [b"USER " + user, b"PASS " + password.encode()], "PLAIN": [b"AUTH PLAIN", plain],
+                             "PLAIN at once": [b"AUTH PLAIN " + plain], "LOGIN": [b"AUTH LOGIN", base64.b64encode(user), word]}[how]:
+                    answer = c.cmd(line)
+                assert answer.startswith(b"+OK")
+                needles = pieces(password.encode()) | pieces(plain[12:]) | pieces(word)
+                for pid in p.daemon("pop3d").session():
+                    assert not found_in(pid, needles, "w"), (how, length, harness.process_name(pid))
+                c.quit()
 
 
 # Real clients and judges
