@@ -43,9 +43,8 @@
  * happened or not; if not, the octets from the new end to the end of their block may read as zeros, or as what was
  * appended there since. Other blocks are not touched. Octets of a file that nobody wrote do not change.
  *
- * Holes stay holes, as far as the file system tells where they are. The journal is in nobody's quota but the administrator's: what is all zeros takes
- * no room there, whatever the length of the mailbox. In the mailbox zeros are not written where nothing ever was, so that UNDO, above all, needs no
- * room that MOVE did not have.
+ * The journal is in nobody's quota but the administrator's: what is all zeros takes no room there, whatever the length of the mailbox. That it is all
+ * zeros is seen in the octets, and that nothing was there before by the journal's length: no file system is asked where its holes are.
  *
  * Deliverers may cut off what they had appended themselves, and die half-way in appending. tests/model/update.pml has
  * these steps under the same names.
@@ -57,6 +56,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -152,7 +152,8 @@ struct sink {
 	uint8_t *octets;
 	off_t begun;					/* the disk was told to write up to here */
 	off_t shared_from, shared_to;			/* already there, by shared blocks */
-	bool skipped;					/* a hole was left, perhaps at the end of the file */
+	off_t fresh;					/* from here on nothing was written before, and zeros need not be */
+	bool skipped;					/* some were not, perhaps at the end of the file */
 	XXH3_state_t *sum;				/* of all that is put; may be NULL */
 };
 
@@ -160,6 +161,7 @@ struct update {
 	int mbox;
 	int journal;
 	bool no_clone;
+	bool sparse;					/* the journal has zeros that were not written: some file systems make room for what is mapped */
 	off_t noted;					/* so long the journal was with its note; 0: it had none */
 	struct header h;
 	struct slot s;
@@ -307,8 +309,22 @@ sink_start(struct sink *s, int fd, off_t at, XXH3_state_t *sum)
 	s->at = s->begun = at;
 	s->have = 0;
 	s->shared_from = s->shared_to = 0;
+	s->fresh = INT64_MAX;
 	s->skipped = false;
 	s->sum = sum;
+}
+
+/* The same for the journal. 0, or -1. */
+static int
+sink_start_journal(struct sink *s, int fd, off_t at, XXH3_state_t *sum)
+{
+	struct stat st;
+
+	sink_start(s, fd, at, sum);
+	if (fstat(fd, &st) == -1)
+		return -1;
+	s->fresh = st.st_size;
+	return 0;
 }
 
 static bool
@@ -317,43 +333,7 @@ is_zeros(const uint8_t *octets, size_t length)
 	return octets[0] == 0 && memcmp(octets, octets + 1, length - 1) == 0;
 }
 
-/* From `at` on, is there a hole (or the end), and how far does it go? Else, how far does what was once written? The file position stays. */
-static bool
-hole_at(int fd, off_t at, off_t length, off_t *end)
-{
-	off_t position = lseek(fd, 0, SEEK_CUR), data = lseek(fd, at, SEEK_DATA), hole = at + length;
-	bool none = data == -1 && errno == ENXIO;
-
-	if (data == at)
-		hole = lseek(fd, at, SEEK_HOLE);
-	(void)lseek(fd, position, SEEK_SET);
-	*end = none || data > at ? data : hole;
-	if (none || *end <= at || *end > at + length)
-		*end = at + length;
-	return none || data > at;
-}
-
-/* Zeros, where there is no hole. */
-static int
-sink_zeros(struct sink *s, off_t length)
-{
-	static const uint8_t zeros[1 << 16];
-	off_t end;
-
-	for (; length > 0; length -= end - s->at, s->at = end) {
-		if (hole_at(s->fd, s->at, length, &end)) {
-			s->skipped = true;
-			continue;
-		}
-		if (end - s->at > (off_t)sizeof(zeros))
-			end = s->at + (off_t)sizeof(zeros);
-		if (write_all(s->fd, zeros, (size_t)(end - s->at), s->at) == -1)
-			return -1;
-	}
-	return 0;
-}
-
-/* By whole blocks of the file: those that are all zeros apart from the others. */
+/* By whole blocks: those that are all zeros are skipped where nothing was before. */
 static int
 sink_write_apart(struct sink *s, const uint8_t *octets, size_t length)
 {
@@ -372,51 +352,37 @@ sink_write_apart(struct sink *s, const uint8_t *octets, size_t length)
 			else if (is != zero)
 				break;
 		}
-		if (zero) {
-			if (sink_zeros(s, (off_t)run) == -1)
-				return -1;
-		} else {
-			if (write_all(s->fd, octets, run, s->at) == -1)
-				return -1;
-			s->at += (off_t)run;
-		}
+		if (zero && s->at >= s->fresh)
+			s->skipped = true;
+		else if (write_all(s->fd, octets, run, s->at) == -1)
+			return -1;
+		s->at += (off_t)run;
 		octets += run;
 		length -= run;
 	}
 	return 0;
 }
 
-static void
-sink_begin(struct sink *s)
+static int
+sink_write(struct sink *s, const uint8_t *octets, size_t length)
 {
+	bool shared = s->at >= s->shared_from && s->at + (off_t)length <= s->shared_to;
+
+	if (s->sum != NULL)
+		(void)XXH3_128bits_update(s->sum, octets, length);
+	if (!shared && s->at + (off_t)length > s->fresh) {
+		if (sink_write_apart(s, octets, length) == -1)
+			return -1;
+	} else {
+		if (!shared && write_all(s->fd, octets, length, s->at) == -1)
+			return -1;
+		s->at += (off_t)length;
+	}
 	if (s->at - s->begun >= WRITEBACK) {
 		/* Only so that the disk works while we do; fsync is what counts, so it may fail. */
 		(void)sync_file_range(s->fd, s->begun, s->at - s->begun, SYNC_FILE_RANGE_WRITE);
 		s->begun = s->at;
 	}
-}
-
-static int
-sink_write(struct sink *s, const uint8_t *octets, size_t length)
-{
-	if (s->sum != NULL)
-		(void)XXH3_128bits_update(s->sum, octets, length);
-	if (s->at >= s->shared_from && s->at + (off_t)length <= s->shared_to)
-		s->at += (off_t)length;
-	else if (sink_write_apart(s, octets, length) == -1)
-		return -1;
-	sink_begin(s);
-	return 0;
-}
-
-/* The same of octets that may not be looked at. */
-static int
-sink_write_mapped(struct sink *s, const uint8_t *octets, size_t length)
-{
-	if (write_all(s->fd, octets, length, s->at) == -1)
-		return -1;
-	s->at += (off_t)length;
-	sink_begin(s);
 	return 0;
 }
 
@@ -508,22 +474,16 @@ carry(struct update *u, off_t from, off_t length)
 static int
 carry_mapped(struct update *u, off_t from, off_t length)
 {
+	if (u->sparse)
+		return carry(u, from, length);
 	if (sink_flush(&u->out) == -1)
 		return -1;
 	while (length > 0) {
-		off_t end;
-		if (hole_at(u->in.fd, from, length, &end)) {
-			if (sink_zeros(&u->out, end - from) == -1)
-				return -1;
-			length -= end - from;
-			from = end;
-			continue;
-		}
-		size_t skip = (size_t)(from % BLOCK), n = end - from < MAPPED ? (size_t)(end - from) : (size_t)MAPPED;
+		size_t skip = (size_t)(from % BLOCK), n = length < MAPPED ? (size_t)length : (size_t)MAPPED;
 		uint8_t *at = mmap(NULL, skip + n, PROT_READ, MAP_SHARED | MAP_POPULATE, u->in.fd, from - (off_t)skip);
 		if (at == MAP_FAILED)
 			return carry(u, from, length);
-		int result = sink_write_mapped(&u->out, at + skip, n), saved = errno;
+		int result = sink_write(&u->out, at + skip, n), saved = errno;
 		munmap(at, skip + n);
 		errno = saved;
 		if (result == -1)
@@ -729,8 +689,8 @@ save(struct update *u, const struct range *gone)
 	struct piece p;
 	int r;
 
-	sink_start(&u->out, u->journal, AT_TABLE, sum_start(u, u->h.key));
-	if (sink_put(&u->out, (const uint8_t *)gone, u->h.count * sizeof(*gone)) == -1 || sink_flush(&u->out) == -1)
+	if (sink_start_journal(&u->out, u->journal, AT_TABLE, sum_start(u, u->h.key)) == -1 ||
+	    sink_put(&u->out, (const uint8_t *)gone, u->h.count * sizeof(*gone)) == -1 || sink_flush(&u->out) == -1)
 		return -1;
 	walk_start(u, &w);
 	source_start(&u->in, u->mbox);
@@ -741,6 +701,7 @@ save(struct update *u, const struct range *gone)
 			return -1;
 	if (r == -1 || sink_end(&u->out) == -1)
 		return -1;
+	u->sparse = u->out.skipped;
 	u->h.end = (uint64_t)w.place;
 	sum_end(u, u->h.sum);
 	return 0;
@@ -1500,8 +1461,7 @@ extend(struct update *u, off_t size)
 	off_t place = (off_t)u->h.end + (off_t)u->s.extra, end;
 
 	source_start(&u->in, u->mbox);
-	sink_start(&u->out, u->journal, place, NULL);
-	if (carry(u, u->size, size - u->size) == -1 || sink_end(&u->out) == -1 || sync_file(u->journal) == -1)
+	if (sink_start_journal(&u->out, u->journal, place, NULL) == -1 || carry(u, u->size, size - u->size) == -1 || sink_end(&u->out) == -1 || sync_file(u->journal) == -1)
 		return -1;
 	randombytes_buf(u->s.key, sizeof(u->s.key));
 	u->s.extra = (uint64_t)(size - (off_t)u->h.size);

@@ -296,6 +296,8 @@ class Prompt:
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             with contextlib.suppress(BaseException):
+                for number in (signal.SIGINT, signal.SIGQUIT):      # a shell that runs this behind has them ignored
+                    signal.signal(number, signal.SIG_DFL)
                 for name, what in p.popen_as().items():
                     {"user": lambda _: None, "group": os.setgid, "extra_groups": os.setgroups}[name](what)
                 if p.popen_as():
