@@ -332,6 +332,7 @@ reload(void)
 	log_level(conf.log_level);
 	if (generation_start() == -1) {
 		conf = before;
+		renewal_reload();	/* certificates and keys do not wait for that */
 		return;
 	}
 	if (old != NULL)
