@@ -334,7 +334,7 @@ nul_is_told(void **state)
 
 /* Another program makes line ends of what is no line end, and takes them back, all the time: the last octet of each block, and one of the rest. */
 static volatile char shared[32 * 64 + 32];
-static volatile bool enough;
+static volatile int enough;	/* of bool, UBSan makes gcc look once */
 
 static void *
 scribble(void *arg)
@@ -355,7 +355,7 @@ changed_meanwhile(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof shared; i++)
 		shared[i] = i % 64 == 30 ? '\n' : i % 64 == 0 ? '.' : 'a';
-	enough = false;
+	enough = 0;
 	assert_int_equal(pthread_create(&other, NULL, scribble, NULL), 0);
 	for (enum wire_way way = WIRE_LINES; way <= wire_way_best(); way++)
 		for (int turn = 0; turn < 20000; turn++) {
@@ -370,7 +370,7 @@ changed_meanwhile(void **state)
 			}
 			assert_int_equal(form.octets, made - stuffed);
 		}
-	enough = true;
+	enough = 1;
 	pthread_join(other, NULL);
 }
 
