@@ -494,10 +494,8 @@ mbox_scan_store(struct maildrop *m)
 
 	if (journal == -1 && errno != ENOENT)
 		return maildrop_fail(m, "journal");
-	if (journal == -1 && mbox_flag(m, b) == -1)
-		return -1;
 	bool settled = journal == -1 && !m->tidy && !mbox_is_dotlocked(m, b) && stamp_take(&m->seen[0], b->fd) == 0;
-	/* Nobody has touched it: what was true under the locks is true now. */
+	/* Nobody has touched it, nor set a flag, which changes its ctime: what was true under the locks is true now. */
 	if (settled && maildrop_unchanged(m))
 		return 0;
 	if (maildrop_cache(m) == NULL)
@@ -515,7 +513,7 @@ mbox_scan_store(struct maildrop *m)
 		return maildrop_fail(m, "delivery locks");
 	}
 	int result = journal != -1 ? mbox_recover(m, b, journal) : 0;
-	if (result == 0 && journal != -1)
+	if (result == 0)
 		result = mbox_flag(m, b);
 	if (b->archive != -1 && m->grant->server_copy != COPY_ARCHIVE) {
 		close(b->archive);
